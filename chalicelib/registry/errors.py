@@ -1,0 +1,81 @@
+"""What the caller may be told. Codes are stable API; texts are for people.
+
+    RegistryError
+    ├── InvalidInput            a value breaks a rule; `field` names it
+    │   ├── UnsupportedPrecision
+    │   └── InvalidArchive      the bytes are not an archive that may be stored
+    ├── TooLarge                over a limit; the text says the limit
+    ├── NotFound
+    ├── Conflict                the stored state forbids this; `holder` is the id that stands in the way
+    ├── StaleRevision           the caller's precondition no longer holds; reading again helps
+    └── Unavailable             try again later; nothing was changed that is not whole
+        └── NotConfigured       trying again does not help; the operator must set something
+
+The domain and the store raise these; each surface owns one table from code to status and body.
+"""
+
+
+class RegistryError(Exception):
+    """Something the caller may be told."""
+
+    code = "internal"
+
+
+class InvalidInput(RegistryError):
+    code = "invalid_input"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnsupportedPrecision(InvalidInput):
+    code = "unsupported_precision"
+
+    def __init__(self, precision: str) -> None:
+        super().__init__("precision", f"{precision} is not a supported precision.")
+
+
+class InvalidArchive(InvalidInput):
+    code = "invalid_archive"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("file", reason)
+
+
+class TooLarge(RegistryError):
+    code = "too_large"
+
+
+class NotFound(RegistryError):
+    code = "not_found"
+
+
+class Conflict(RegistryError):
+    code = "conflict"
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(
+            f"The requested action could not be completed due to a conflict with model '{holder}'."
+        )
+        self.holder = holder
+
+
+class StaleRevision(RegistryError):
+    code = "stale_revision"
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"The model is at revision {current}: read it again, then repeat the change.")
+        self.current = current
+
+
+class Unavailable(RegistryError):
+    code = "unavailable"
+
+    def __init__(self, message: str, retry_after_seconds: int = 2) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotConfigured(Unavailable):
+    code = "not_configured"

@@ -1,0 +1,54 @@
+"""The only reader of the environment.
+
+Everything is checked when it is first asked for, and an error names the variable. Nothing is read at import.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class Settings(BaseModel):
+    """What the operator decides. Each field is set by the variable of the same name in upper case."""
+
+    model_config = ConfigDict(frozen=True)
+
+    registry_table: str = Field(min_length=3, description="DynamoDB table of the catalogue.")
+    events_table: str = Field(min_length=3, description="DynamoDB table of the audit trail.")
+    artifact_bucket: str = Field(min_length=3, description="S3 bucket of the artifacts.")
+    s3_public_endpoint: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where clients reach S3 in presigned URLs; unset on AWS. Must not be the API's host and port.",
+    )
+    public_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Base URL of the API in `Link` headers; without it they are relative to the request.",
+    )
+    download_url_seconds: int = Field(
+        3600, ge=1, le=604_800, description="How long a download URL works, at most."
+    )
+
+
+class SettingsError(Exception):
+    """The environment cannot be used; the text names each variable and what it should be."""
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Settings from variables; an empty variable counts as unset. Raises SettingsError."""
+    values = {name: environment.get(name.upper()) or None for name in Settings.model_fields}
+    try:
+        return Settings.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as exc:
+        # The input is left out of the text: a setting may be a secret.
+        problems = [f"{str(error['loc'][0]).upper()}: {error['msg']}" for error in exc.errors()]
+        raise SettingsError("; ".join(problems)) from None
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return read_settings(os.environ)

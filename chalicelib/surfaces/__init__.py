@@ -1,0 +1,1 @@
+"""HTTP, one file per dialect or resource. A view parses, calls, answers."""
