@@ -1,11 +1,11 @@
 """Package the service: the template and the archives that go to every target.
 
-`python -m infra.package OUT_DIR` writes `template.json`, `deployment.zip` (our code) and `layer-deployment.zip` (the
-pinned dependencies). What is local to one target is added on top of the template by that target, never here.
+`python -m infra.package OUT_DIR` writes `template.json`, `deployment.zip` (our code) and `layer-deployment.zip`
+(the pinned dependencies). What only one target needs is added on top of the template by that target, never here.
 
-Packaging works on a clean copy of the sources, so that neither byte code nor stray files of the working tree are
-shipped, and is remembered in `build/` by a hash of its inputs. The dependencies, by far the slow part, are remembered
-by `requirements.txt` alone: a change of code repackages in about two seconds.
+Packaging works on a clean copy of the sources, so that no byte code is shipped, and is remembered in `build/` by a
+hash of its inputs. The dependencies, by far the slow part, are remembered by `requirements.txt` alone: a change of
+code repackages in about two seconds.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ _CHALICE_CACHE = Path(".chalice", "deployments")
 _KEPT_PACKAGES = 5
 
 
-class PackagingFailed(Exception):
+class PackagingError(Exception):
     """The service could not be packaged; the text says why, in Chalice's words where they are Chalice's."""
 
 
 def packaged(build: Path = ROOT / "build") -> Path:
     """A directory with the template and the archives of the sources as they are now.
 
-    Packages only what was not packaged before; several processes may ask at once. Raises PackagingFailed.
+    Packages only what was not packaged before; several processes may ask at once. Raises PackagingError.
     """
     build.mkdir(parents=True, exist_ok=True)
     with _alone(build / "lock"):
@@ -99,7 +99,7 @@ def _package(project: Path, dependencies: Path, out: Path) -> None:
 
 
 def _put_dependencies_in_a_layer(config_file: Path) -> None:
-    """Ship dependencies and code apart: a change of code then uploads kilobytes, and nothing is downloaded again."""
+    """Ship dependencies and code apart: a change of code uploads kilobytes and downloads nothing."""
     config = json.loads(config_file.read_text())
     config_file.write_text(json.dumps(config | {"automatic_layer": True}))
 
@@ -120,7 +120,7 @@ def _run_chalice(project: Path, out: Path) -> None:
     }
     run = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)  # noqa: S603
     if run.returncode != 0:
-        raise PackagingFailed(f"Chalice could not package the service:\n{run.stderr or run.stdout}")
+        raise PackagingError(f"Chalice could not package the service:\n{run.stderr or run.stdout}")
 
 
 def _as_json(template: Path) -> Path:
@@ -151,7 +151,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         package = packaged()
-    except PackagingFailed as exc:
+    except PackagingError as exc:
         print(exc, file=sys.stderr)
         return 1
     shutil.copytree(package, arguments[0], dirs_exist_ok=True)
