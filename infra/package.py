@@ -1,11 +1,12 @@
 """Package the service: the template and the archives that go to every target.
 
-`python -m infra.package OUT_DIR` writes `template.json`, `deployment.zip` (our code) and `layer-deployment.zip`
-(the pinned dependencies). What only one target needs is added on top of the template by that target, never here.
+`python -m infra.package OUT_DIR` writes `template.json`, `deployment.zip` (our code) and
+`layer-deployment.zip` (the pinned dependencies). What only one target needs is added on top of the
+template by that target, never here.
 
-Packaging works on a clean copy of the sources, so that no byte code is shipped, and is remembered in `build/` by a
-hash of its inputs. The dependencies, by far the slow part, are remembered by `requirements.txt` alone: a change of
-code repackages in about two seconds.
+Packaging works on a clean copy of the sources, so that no byte code is shipped, and is remembered
+in `build/` by a hash of its inputs. The dependencies, by far the slow part, are remembered by
+`requirements.txt` alone: a change of code repackages in about two seconds.
 """
 
 import contextlib
