@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install lock lint types
+.PHONY: help install run clean lock lint types
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -16,6 +16,13 @@ $(VENV)/.installed: requirements-dev.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
+
+run: install  ## Serve the registry here: make run [PORT=4566] [DATA_DIR=.local] [any setting]
+	@exec $(BIN)/python -m infra.local
+
+clean:  ## Remove what can be made again: the environment, packages and caches (data in DATA_DIR stays)
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: install  ## Resolve the dependencies of pyproject.toml into the pinned requirements*.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" --group dev pyproject.toml -o requirements-dev.txt

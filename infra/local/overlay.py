@@ -1,0 +1,80 @@
+"""What only the embedded emulator needs, added to the packaged template.
+
+Pure: a template and the deployment's own values in, a template out. Nothing here may be needed on AWS.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Template = dict[str, Any]
+
+API_ID = "registry"
+STAGE = "api"
+
+
+@dataclass(frozen=True)
+class Local:
+    """Where the emulator listens, and what the operator set."""
+
+    port: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def endpoint(self) -> str:
+        """Where AWS clients, and so presigned URLs, reach the emulator.
+
+        Never the host of `base_url`: clients repeat their Authorization header to the same host and
+        port when they follow a redirect, and S3 refuses a presigned URL with it.
+        """
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        return f"http://localhost:{self.port}/restapis/{API_ID}/{STAGE}/_user_request_"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every function sees besides the variables of the template."""
+        return {
+            **self.settings,
+            "PUBLIC_URL": self.base_url,
+            "S3_PUBLIC_ENDPOINT": self.endpoint,
+            "POWERTOOLS_TRACE_DISABLED": "true",
+        }
+
+
+def overlaid(template: Template, local: Local) -> Template:
+    """The template as the emulator needs it; the one given stays as it is."""
+    result = copy.deepcopy(template)
+    result["Resources"] = {
+        name: resource for name, resource in result["Resources"].items() if _has_a_place_here(resource)
+    }
+    for resource in result["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"].setdefault("Environment", {}).setdefault("Variables", {}).update(local.environment)
+        elif resource["Type"] == "AWS::Serverless::Api":
+            resource["Properties"].update(_api_properties(resource["Properties"]["DefinitionBody"]))
+    # Without it the emulator's SAM translator writes OpenAPI 3 that its import does not read.
+    result.setdefault("Globals", {}).setdefault("Api", {})["OpenApiVersion"] = "2.0"
+    return result
+
+
+def _has_a_place_here(resource: Template) -> bool:
+    if resource["Type"] == "AWS::S3::BucketPolicy":
+        # It refuses everything but TLS; the emulator speaks plain HTTP, and enforces bucket policies.
+        return False
+    # The emulator refuses alarms on metric math, and with them the whole stack.
+    return resource["Type"] != "AWS::CloudWatch::Alarm" or "Metrics" not in resource["Properties"]
+
+
+def _api_properties(definition: Template) -> dict[str, Any]:
+    return {
+        # What the app declares as binary, said again outside of the definition, where the emulator does not
+        # read it. SAM's own spelling of the slash, "~1", would make it mangle bodies.
+        "BinaryMediaTypes": definition.get("x-amazon-apigateway-binary-media-types", []),
+        # The emulator takes the id of the API, and so the base URL, from these tags, when it creates the API.
+        "PropagateTags": True,
+        "Tags": {"ms-custom-id": API_ID, "_custom_id_": API_ID},
+    }
