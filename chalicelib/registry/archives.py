@@ -1,0 +1,197 @@
+"""What an archive may be, and what an accepted one holds.
+
+inspect_archive promises that an accepted archive extracts to the same files everywhere, inside the folder it is
+extracted into, and to a size its own size bears out. It reads any seekable file, never the whole of a large one:
+
+    always           directory, paths, kinds, sizes, overlaps; local headers, as far as LOCAL_HEADER_READS go
+    up to 8 MiB      also every content against its size and CRC-32, up to VERIFIED_BYTES inflated. Of larger ones S3
+                     checked the digest of each part; inflating them would take longer than a request may.
+"""
+
+import re
+import stat
+import unicodedata
+from collections import deque
+from itertools import pairwise
+from typing import BinaryIO
+
+from pydantic import BaseModel, ConfigDict
+
+from chalicelib.registry.errors import InvalidArchive
+from chalicelib.registry.formats import MLFLOW, OPENVINO, choose_format, detect_formats
+from chalicelib.registry.openvino import IrInfo
+from chalicelib.registry.zip_reader import (
+    DEFLATED,
+    METHOD_NAMES,
+    PATCHED_FLAG,
+    STORED,
+    Entry,
+    RangeReader,
+    check_local_header,
+    content,
+    quoted,
+    read_directory,
+)
+
+MAX_INFLATED_BYTES = 100 * 1024**3
+MAX_RATIO = 200
+MAX_PATH_BYTES = 1024
+MAX_NAME_BYTES = 255  # of ext4, APFS, NTFS
+VERIFIED_BYTES = 64 * 1024**2  # about a second in Lambda
+LOCAL_HEADER_READS = 128  # neighbours share a read; 30 ms each from S3
+
+
+class ArchiveEntry(BaseModel):
+    """A file in the archive."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    size_bytes: int
+    packed_bytes: int
+    crc32: int
+
+
+class ArchiveReport(BaseModel):
+    """What an accepted archive holds. labels, category and precision are None unless an OpenVINO IR gives them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    entries: tuple[ArchiveEntry, ...]
+    size_bytes: int  # inflated, in all
+    format: str | None = None
+    labels: tuple[str, ...] | None = None
+    category: str | None = None
+    precision: tuple[str, ...] | None = None
+
+
+def inspect_archive(file: BinaryIO, *, declared_format: str | None = None) -> ArchiveReport:
+    """What the archive holds.
+
+    format is the declared one if the archive holds it, else the first found in the order of FORMATS. A declared
+    format is accepted when nothing is recognised or the name is none of FORMATS: there is nothing to contradict it.
+    Raises InvalidArchive, whose text says what is wrong and what would be right.
+    """
+    reader = RangeReader(file)
+    entries = read_directory(reader)
+    for entry in entries:
+        _check_path(entry.path)
+        _check_kind(entry)
+        _check_packing(entry)
+    _check_clashes(entries)
+    _check_totals(entries)
+    _verify_contents(reader, entries)
+    files = [entry for entry in entries if not entry.is_folder]
+    detected = detect_formats(reader, files)
+    chosen = choose_format(detected.borne_out, declared_format)
+    info = detected.ir if detected.ir and chosen in (MLFLOW, OPENVINO) else IrInfo()
+    return ArchiveReport(
+        entries=tuple(_reported(entry) for entry in files),
+        size_bytes=sum(entry.size_bytes for entry in files),
+        format=chosen,
+        labels=info.labels,
+        category=info.category,
+        precision=info.precision,
+    )
+
+
+def _reported(entry: Entry) -> ArchiveEntry:
+    return ArchiveEntry(
+        path=entry.path, size_bytes=entry.size_bytes, packed_bytes=entry.packed_bytes, crc32=entry.crc32
+    )
+
+
+def _check_path(path: str) -> None:
+    """Relative, downwards, and a name that every file system takes."""
+    names = path.split("/")
+    wrong = None
+    if not all(unicodedata.category(character) != "Cc" for character in path):
+        wrong = "has a NUL or another control character"
+    elif "\\" in path:
+        wrong = "has a backslash; folders are separated by '/'"
+    elif path.startswith("/") or re.match("[A-Za-z]:", path):
+        wrong = "is absolute; paths must be relative"
+    elif ".." in names:
+        wrong = "has '..', so it may leave the folder it is extracted into"
+    elif len(path.encode()) > MAX_PATH_BYTES or max(len(name.encode()) for name in names) > MAX_NAME_BYTES:
+        wrong = f"is too long; at most {MAX_PATH_BYTES} bytes, {MAX_NAME_BYTES} for each name, can be extracted"
+    elif not path:
+        wrong = "is empty"
+    if wrong:
+        raise InvalidArchive(f"The path of entry {quoted(path)} {wrong}.")
+
+
+def _check_kind(entry: Entry) -> None:
+    """A plain file or an empty folder."""
+    kinds = {stat.S_IFMT(mode) for mode in entry.modes} - {0, stat.S_IFREG}
+    if stat.S_IFLNK in kinds:
+        raise InvalidArchive(f"Entry {quoted(entry.path)} is a symbolic link; send the file it points at.")
+    if kinds - ({stat.S_IFDIR} if entry.is_folder else set()):
+        raise InvalidArchive(f"Entry {quoted(entry.path)} is a special file; only files and folders are accepted.")
+    if entry.is_folder and entry.size_bytes:
+        raise InvalidArchive(f"Entry {quoted(entry.path)} is a folder but holds data.")
+
+
+def _check_packing(entry: Entry) -> None:
+    """Stored or deflated, which every extractor in the field can unpack, and in sizes that can be true."""
+    if entry.is_encrypted:
+        raise InvalidArchive(f"Entry {quoted(entry.path)} is encrypted; send the archive without a password.")
+    if entry.method not in (STORED, DEFLATED) or entry.flags & PATCHED_FLAG:
+        method = METHOD_NAMES.get(entry.method, f"method {entry.method}")
+        raise InvalidArchive(
+            f"Entry {quoted(entry.path)} is packed with {method};"
+            " pack it with Deflate or store it, so that every device can unpack it."
+        )
+    if entry.method == STORED and entry.packed_bytes != entry.size_bytes:
+        raise InvalidArchive(f"Entry {quoted(entry.path)} is stored, but its two sizes differ.")
+    if entry.packed_bytes > 2 * entry.size_bytes + 1024:
+        raise InvalidArchive(f"Entry {quoted(entry.path)} takes far more bytes packed than it holds.")
+
+
+def _check_clashes(entries: list[Entry]) -> None:
+    """No two entries extract onto the same file on any device.
+
+    Windows and macOS take names that differ only in case, or only in Unicode form, for the same.
+    """
+    keys = sorted((_extracted_to(entry.path), entry.path, entry.is_folder) for entry in entries)
+    for (one_key, one, one_is_folder), (other_key, other, _) in pairwise(keys):
+        if one_key == other_key:
+            twice = "is in the archive twice" if one == other else f"and {quoted(other)} are one file on some devices"
+            raise InvalidArchive(f"Entry {quoted(one)} {twice}; every entry needs a name of its own.")
+        if other_key.startswith(one_key + "\0") and not one_is_folder:
+            raise InvalidArchive(f"Entry {quoted(one)} is a file, but {quoted(other)} needs it to be a folder.")
+
+
+def _extracted_to(path: str) -> str:
+    # NUL sorts first and is in no path, so a folder's entries follow it at once.
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", "\0".join(names)).casefold())
+
+
+def _check_totals(entries: list[Entry]) -> None:
+    size_bytes = sum(entry.size_bytes for entry in entries)
+    packed_bytes = sum(entry.packed_bytes for entry in entries)
+    if all(entry.is_folder for entry in entries):
+        raise InvalidArchive("The archive holds no file.")
+    if size_bytes > MAX_INFLATED_BYTES:
+        raise InvalidArchive(
+            f"The archive inflates to {size_bytes:,} bytes; at most {MAX_INFLATED_BYTES:,} (100 GiB) are accepted."
+        )
+    if size_bytes > MAX_RATIO * packed_bytes:
+        raise InvalidArchive(
+            f"The archive inflates to {size_bytes:,} bytes, over {MAX_RATIO} times the {packed_bytes:,} it takes"
+            " packed: it looks like a decompression bomb. If it is genuine, store the entries without compression."
+        )
+
+
+def _verify_contents(reader: RangeReader, entries: list[Entry]) -> None:
+    """Local headers as far as the reads go; of a small archive, contents as far as VERIFIED_BYTES go."""
+    reads_end = reader.read_count + LOCAL_HEADER_READS
+    left_bytes = VERIFIED_BYTES if reader.is_whole else 0
+    for entry in sorted(entries, key=lambda entry: entry.offset):
+        if reader.read_count >= reads_end:
+            return
+        check_local_header(reader, entry)
+        if entry.size_bytes <= left_bytes and reader.is_whole:
+            left_bytes -= entry.size_bytes
+            deque(content(reader, entry), maxlen=0)
