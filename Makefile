@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run clean lock lint types
+.PHONY: help install run clean package deploy lock lint types
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -23,6 +23,20 @@ run: install  ## Serve the registry here: make run [PORT=4566] [DATA_DIR=.local]
 clean:  ## Remove what can be made again: the environment, packages and caches (data in DATA_DIR stays)
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+package: install  ## Write the template and the archives for AWS to build/aws, and check the template
+	$(BIN)/python -m infra.package build/aws
+	$(BIN)/cfn-lint build/aws/template.json
+
+deploy: package  ## Deploy to AWS: make deploy STACK=name BUCKET=name [PARAMETERS="Key=value ..."] (docs/deploy.md)
+	@test -n "$(STACK)" && test -n "$(BUCKET)" || { echo "Say which stack, and which bucket takes the archives: make deploy STACK=model-registry BUCKET=my-archives" >&2; exit 1; }
+	$(BIN)/aws cloudformation package --template-file build/aws/template.json --use-json \
+		--s3-bucket "$(BUCKET)" --s3-prefix "$(STACK)" --output-template-file build/aws/deployed.json
+	$(BIN)/aws cloudformation deploy --template-file build/aws/deployed.json --stack-name "$(STACK)" \
+		--s3-bucket "$(BUCKET)" --s3-prefix "$(STACK)" --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
+		--no-fail-on-empty-changeset $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+	@$(BIN)/aws cloudformation describe-stacks --stack-name "$(STACK)" --output table \
+		--query 'Stacks[0].Outputs[].[OutputKey,OutputValue]'
 
 lock: install  ## Resolve the dependencies of pyproject.toml into the pinned requirements*.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" --group dev pyproject.toml -o requirements-dev.txt
