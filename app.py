@@ -1,10 +1,16 @@
 """Every way in: the HTTP surfaces and the Lambda functions. No logic here."""
 
-from chalice.app import Chalice, Response
+from chalice.app import Chalice
+
+from chalicelib.surface import FORM_TYPES
+from chalicelib.surfaces.health import health
+from chalicelib.surfaces.models import models
+from chalicelib.surfaces.projects import projects
 
 app = Chalice(app_name="model-registry")
+# Forms carry archives, byte for byte; everything else we accept or answer is text.
+app.api.binary_types = FORM_TYPES
 
-
-@app.route("/health", methods=["GET"])
-def health() -> Response:
-    return Response('{"status":"ok"}', headers={"Content-Type": "application/json"})
+app.register_blueprint(models)
+app.register_blueprint(projects)
+app.register_blueprint(health)

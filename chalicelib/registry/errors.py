@@ -55,9 +55,7 @@ class Conflict(RegistryError):
     code = "conflict"
 
     def __init__(self, holder: str) -> None:
-        super().__init__(
-            f"The requested action could not be completed due to a conflict with model '{holder}'."
-        )
+        super().__init__(f"The requested action could not be completed due to a conflict with model '{holder}'.")
         self.holder = holder
 
 

@@ -1,0 +1,105 @@
+"""What happened: the event vocabulary, the Event record and its digest chain. Pure.
+
+Each event carries the digest of the event before it on the same subject, so that a changed, dropped or reordered
+event breaks the chain at a place that `verify_chain` names. The digest is SHA-256 over the canonical JSON (RFC 8785)
+of every field, `prev` and `seq` included.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import rfc8785
+
+from chalicelib.registry.models import Actor, Frozen, Head, ModelVersion
+
+
+class Action(StrEnum):
+    """All that can happen to a subject."""
+
+    VERSION_REGISTERED = "version.registered"
+    VERSION_UPDATED = "version.updated"
+    VERSION_DELETED = "version.deleted"
+    REGISTERED_MODEL_CREATED = "registered_model.created"
+
+
+class Event(Frozen):
+    """One change of one subject. `changes` is JSON text: {field: [before, after]}, changed fields only."""
+
+    subject: str
+    seq: int
+    prev: str
+    event_id: str
+    at: str
+    action: Action
+    actor: Actor
+    changes: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of this event, in hexadecimal."""
+        return hashlib.sha256(rfc8785.dumps(self.model_dump(mode="json"))).hexdigest()
+
+    @property
+    def head(self) -> Head:
+        """What the subject's next event has to follow."""
+        return Head(seq=self.seq, digest=self.digest)
+
+
+class Change(Frozen):
+    """An event before it has a place in its chain."""
+
+    event_id: str
+    at: datetime
+    actor: Actor
+    action: Action
+    changes: str
+
+    def after(self, subject: str, head: Head) -> Event:
+        """The event that follows `head` on this subject."""
+        return Event(
+            subject=subject,
+            seq=head.seq + 1,
+            prev=head.digest,
+            event_id=self.event_id,
+            at=f"{self.at:%Y-%m-%dT%H:%M:%S.%fZ}",
+            action=self.action,
+            actor=self.actor,
+            changes=self.changes,
+        )
+
+
+class BrokenChain(Exception):
+    """The events of a subject are not the ones that were written; the text names the first wrong one."""
+
+
+def verify_chain(events: Iterable[Event], head: Head) -> None:
+    """Check all events of one subject, in order, against its head. Raises BrokenChain."""
+    last = Head()
+    for event in events:
+        if event.seq != last.seq + 1:
+            raise BrokenChain(f"{event.subject}: event {last.seq + 1} is missing, event {event.seq} follows")
+        if event.prev != last.digest:
+            raise BrokenChain(f"{event.subject}: event {event.seq} does not follow event {last.seq} as written")
+        last = event.head
+    if last != head:
+        raise BrokenChain(f"the chain ends at event {last.seq}, its head says {head.seq} or another content")
+
+
+def differences(before: ModelVersion | None, after: ModelVersion | None) -> Mapping[str, tuple[Any, Any]]:
+    """What changed between two states of a version: field -> (before, after), JSON values."""
+    old = before.model_dump(mode="json", exclude_none=True) if before else {}
+    new = after.model_dump(mode="json", exclude_none=True) if after else {}
+    return {
+        name: (old.get(name), new.get(name))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    }
+
+
+def as_text(changes: Mapping[str, tuple[Any, Any]]) -> str:
+    """Changes as the JSON text that an event keeps."""
+    return json.dumps(changes, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,210 @@
+"""The nouns of the registry, all frozen.
+
+`Draft` is what a publisher states, `ModelVersion` what the registry keeps, `Changes` what an update replaces.
+Whatever is built here is within the limits of the design: no caller checks them again.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+)
+
+from chalicelib.registry.errors import InvalidInput, UnsupportedPrecision
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
+MAX_METADATA_BYTES = 64 * 1024
+MODEL_ID = r"^[a-zA-Z0-9_-]{16,128}$"
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
+        raise ValueError("must not contain control characters")
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+Label = Annotated[str, StringConstraints(max_length=256), AfterValidator(_printable)]
+Name = Annotated[Label, AfterValidator(_not_blank)]
+ModelId = Annotated[str, StringConstraints(pattern=MODEL_ID)]
+JsonObject = dict[str, JsonValue]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def normal_precisions(stated: list[str]) -> tuple[str, ...]:
+    """Lower-case, sorted, each once. Raises UnsupportedPrecision with the caller's spelling."""
+    for precision in stated:
+        if precision.lower() not in PRECISIONS:
+            raise UnsupportedPrecision(precision)
+    return tuple(sorted({precision.lower() for precision in stated}))
+
+
+class Metadata(Frozen):
+    """What people say about a model version. None means unknown."""
+
+    name: Name
+    version: Name
+    project_id: Label | None = None
+    project_name: Label | None = None
+    precision: tuple[str, ...] = ("fp32",)
+    format: Label | None = None
+    target_device: Label | None = "CPU"
+    target_device_type: Label | None = None
+    category: Label | None = None
+    architecture: Label | None = None
+    score: Annotated[float, Field(allow_inf_nan=False)] | None = 0.0
+    overview: JsonObject | None = None
+    optimization_capabilities: JsonObject | None = None
+    labels: tuple[str | JsonObject, ...] | None = None
+    origin: Label | None = None
+    created_date: Label | None = None
+    description: str | None = None
+    tags: dict[Name, str] = {}
+
+    def check_size(self) -> None:
+        """Raises InvalidInput if all of it together is over the limit."""
+        size_bytes = len(self.model_dump_json(include=set(Metadata.model_fields)).encode())
+        if size_bytes > MAX_METADATA_BYTES:
+            raise InvalidInput(
+                "metadata",
+                f"All metadata of a model may have {MAX_METADATA_BYTES} bytes together, this has {size_bytes}.",
+            )
+
+
+class Draft(Metadata):
+    """A model version that is about to be registered, under an id of its own."""
+
+    id: ModelId
+
+
+class Changes(Metadata):
+    """What an update replaces: only the fields in `model_fields_set` count, None clears one."""
+
+    name: Name = "unset"
+    version: Name = "unset"
+
+
+class File(Frozen):
+    """An artifact of one file. It is complete in S3 before any record names it, and never changes.
+
+    sha256 is in hexadecimal; sha256_checked_by says who computed it over the stored bytes.
+    """
+
+    kind: Literal["file"] = "file"
+    key: str
+    file_name: str
+    media_type: str
+    size: int = Field(gt=0)
+    sha256: str
+    sha256_checked_by: Literal["registry", "s3", "publisher"]
+
+
+class ModelVersion(Metadata):
+    """A registered version: READY, its bytes stored, its number fixed within its registered model.
+
+    `revision` counts the changes of this id, those of deleted models that had it included: it never comes again.
+    """
+
+    id: ModelId
+    rm_id: str
+    number: int
+    revision: int
+    status: Literal["READY"] = "READY"
+    published_at: datetime
+    updated_at: datetime
+    artifact: File
+
+    @property
+    def position(self) -> str:
+        """Where it stands among all versions: text that sorts by time of publication, then id."""
+        return f"{self.published_at:%Y-%m-%dT%H:%M:%S.%fZ}#{self.id}"
+
+    def placed(self, placement: "Placement") -> "ModelVersion":
+        """This new version where it may stand."""
+        where = {"rm_id": placement.rm_id, "number": placement.number, "revision": placement.head.seq + 1}
+        return self.model_copy(update=where)
+
+    def edited(self, changes: Changes, at: datetime) -> "ModelVersion":
+        """This version with the changed fields, one revision on; itself if nothing differs.
+
+        Raises InvalidInput if the result breaks a limit that no single field breaks.
+        """
+        replaced = {name: getattr(changes, name) for name in changes.model_fields_set}
+        edited = self.model_copy(update=replaced)
+        if edited == self:
+            return self
+        edited.check_size()
+        return edited.model_copy(update={"revision": self.revision + 1, "updated_at": at})
+
+
+class Head(Frozen):
+    """The newest event of a subject: its number (from 1) and digest. No event yet is Head()."""
+
+    seq: int = 0
+    digest: str = "0" * 64
+
+
+class Placement(Frozen):
+    """Where a version may stand, as read a moment ago; the store checks it again when it writes.
+
+    `head` is the newest event of an earlier model of the same id: its chain goes on.
+    """
+
+    rm_id: str
+    number: int
+    is_new_registered_model: bool
+    head: Head
+
+
+class Actor(Frozen):
+    """Who asks. Never carries a credential."""
+
+    kind: Literal["anonymous", "system"] = "anonymous"
+    name: str = "anonymous"
+    request_id: str | None = None
+    source_ip: str | None = None
+    user_agent: str | None = None
+
+
+class Filters(Frozen):
+    """What a search asks for; all must hold.
+
+    name, project_name, category, architecture, precision: substring, any case. origin, format: equal, any case.
+    version and tags: equal.
+    """
+
+    name: str | None = None
+    version: str | None = None
+    project_name: str | None = None
+    category: str | None = None
+    architecture: str | None = None
+    precision: str | None = None
+    origin: str | None = None
+    format: str | None = None
+    tags: Mapping[str, str] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Filters()
+
+
+class Page(Frozen):
+    """A part of a search, newest first. `after` is the position to go on from; None means that was all."""
+
+    versions: tuple[ModelVersion, ...]
+    after: str | None

@@ -1,0 +1,151 @@
+"""The operations that hold a rule: bytes first and record last, one event for each change.
+
+Plain reads go from a surface straight to the catalog.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO
+
+from chalicelib.registry.archives import ArchiveReport, inspect_archive
+from chalicelib.registry.audit import Action
+from chalicelib.registry.errors import Conflict, InvalidArchive, InvalidInput, Unavailable
+from chalicelib.registry.models import Actor, Changes, Draft, File, ModelVersion, Placement
+from chalicelib.registry.ports import Blobs, Catalog
+
+MAX_FILE_NAME_BYTES = 255
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A ZIP archive on its way in: its bytes, and what the sender says of them."""
+
+    body: BinaryIO
+    file_name: str
+    stated_sha256: str | None = None
+
+
+class Registry:
+    """Registers, changes and removes model versions."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        blobs: Blobs,
+        clock: Callable[[], datetime],
+        new_ulid: Callable[[], str],
+        announce: Callable[[Action, ModelVersion | None, ModelVersion | None, Actor], None],
+    ) -> None:
+        self.catalog = catalog
+        self.blobs = blobs
+        self._clock = clock
+        self._new_ulid = new_ulid
+        self._announce = announce
+
+    def register(self, draft: Draft, parcel: Parcel, by: Actor) -> ModelVersion:
+        """Check the archive, store its bytes, then its record.
+
+        What the archive says of itself fills in what the draft leaves open. Raises InvalidInput, InvalidArchive,
+        Conflict and Unavailable; then no record exists and the bytes are gone again.
+        """
+        size, sha256 = _measure(parcel)
+        report = inspect_archive(parcel.body, declared_format=draft.format)
+        draft = _completed(draft, report)
+        placement = self.catalog.place(draft)
+        file = File(
+            key=f"artifacts/{self._new_ulid()}/{base_name(parcel.file_name)}",
+            file_name=base_name(parcel.file_name),
+            media_type="application/zip",
+            size=size,
+            sha256=sha256,
+            sha256_checked_by="registry",
+        )
+        parcel.body.seek(0)
+        version_id = self.blobs.put(file.key, parcel.body, size, sha256, file.media_type)
+        version = self._version(draft, placement, file)
+        try:
+            version = self.catalog.add(version, placement, by)
+        except Conflict:
+            self.blobs.discard(file.key, version_id)
+            raise
+        except Unavailable:
+            # The write may have arrived although its answer did not: only bytes without a record may go.
+            if not self.catalog.names(version.id, file.key):
+                self.blobs.discard(file.key, version_id)
+            raise
+        self._announce(Action.VERSION_REGISTERED, None, version, by)
+        return version
+
+    def update(self, model_id: str, changes: Changes, by: Actor, if_revision: int | None = None) -> ModelVersion:
+        """Replace fields; the version as it is then. Raises NotFound, Conflict, StaleRevision and InvalidInput."""
+        at = self._clock()
+        before, after = self.catalog.change(model_id, lambda now: now.edited(changes, at), by, at, if_revision)
+        if after != before:
+            self._announce(Action.VERSION_UPDATED, before, after, by)
+        return after
+
+    def delete(self, model_id: str, by: Actor) -> ModelVersion:
+        """Remove the record and its claim, then the bytes; what was removed. Raises NotFound."""
+        removed = self.catalog.remove(model_id, by, self._clock())
+        self.blobs.remove(removed.artifact.key)
+        self._announce(Action.VERSION_DELETED, removed, None, by)
+        return removed
+
+    def _version(self, draft: Draft, placement: Placement, file: File) -> ModelVersion:
+        now = self._clock()
+        return ModelVersion(
+            **dict(draft),
+            rm_id=placement.rm_id,
+            number=placement.number,
+            revision=placement.head.seq + 1,
+            published_at=now,
+            updated_at=now,
+            artifact=file,
+        )
+
+
+def base_name(stated: str) -> str:
+    """A file name that is safe in a key and in a header: no path, no control characters, at most 255 bytes."""
+    name = re.split(r"[/\\]", stated)[-1]
+    name = "".join(c for c in name if c.isprintable()).strip(" .") or "model.zip"
+    stem, dot, suffix = name.rpartition(".")
+    while len(name.encode()) > MAX_FILE_NAME_BYTES:
+        stem = stem[:-1] if stem else ""
+        suffix = suffix if stem else suffix[:-1]
+        name = f"{stem}{dot}{suffix}"
+    return name
+
+
+def _measure(parcel: Parcel) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of the body. Raises InvalidArchive if empty, InvalidInput if not as stated."""
+    parcel.body.seek(0)
+    digest = hashlib.file_digest(parcel.body, "sha256").hexdigest()  # type: ignore[arg-type]
+    size = parcel.body.seek(0, io.SEEK_END)
+    if not size:
+        raise InvalidArchive("The file is empty; a ZIP archive is expected.")
+    if parcel.stated_sha256 is not None and parcel.stated_sha256.lower() != digest:
+        raise InvalidInput("sha256", f"The file's SHA-256 is {digest}, not the stated {parcel.stated_sha256}.")
+    return size, digest
+
+
+def _completed(draft: Draft, report: ArchiveReport) -> Draft:
+    """The draft with what the archive says, where the publisher said nothing."""
+    found = {
+        "format": report.format,
+        "labels": report.labels,
+        "category": report.category,
+        "precision": report.precision,
+    }
+    completed = draft.model_copy(
+        update={
+            field: value
+            for field, value in found.items()
+            if value and (field not in draft.model_fields_set or getattr(draft, field) is None)
+        }
+    )
+    completed.check_size()
+    return completed

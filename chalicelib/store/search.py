@@ -1,0 +1,168 @@
+"""All versions, newest first, through filters, in pages: bounded work for each request.
+
+The catalogue is spread over shards, each sorted by time of publication. A page merges them: a row is given out when
+no shard can still hold a newer one. The position to go on from is one sort key for all shards, so that what was
+added or deleted meanwhile neither repeats nor hides anything else.
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import and_, or_
+
+from pynamodb.expressions.condition import Condition
+
+from chalicelib.registry.models import PRECISIONS, Filters, ModelVersion, Page
+from chalicelib.store.schema import (
+    CATALOG_SHARDS,
+    META,
+    CatalogItem,
+    VersionItem,
+    model_key,
+    shard_key,
+    tag_text,
+)
+from chalicelib.store.transactions import transient_errors_as_busy
+
+MAX_QUERIES = 64
+MAX_SECONDS = 15
+MAX_BATCH_KEYS = 100
+# A Lambda function may answer 6 MB, in which the page stands as JSON inside JSON.
+MAX_PAGE_BYTES = 5_000_000
+EXTRA_BYTES_PER_VERSION = 1_024
+NEWEST = "~"  # sorts behind every position
+
+
+class Shard:
+    """One shard, read newest first. Every row newer than `frontier` has been seen."""
+
+    def __init__(self, number: int, after: str) -> None:
+        self.frontier = after
+        self.is_exhausted = False
+        self.rows: deque[str] = deque()
+        self._pk = shard_key(number)
+
+    def read_on(self, condition: Condition | None, limit: int | None) -> None:
+        """One Query: at most 1 MB or `limit` rows of the shard, of which those that hold the condition are kept."""
+        with transient_errors_as_busy():
+            answer = CatalogItem._get_connection().query(
+                self._pk,
+                range_key_condition=CatalogItem.sk < self.frontier,
+                filter_condition=condition,
+                consistent_read=True,
+                scan_index_forward=False,
+                limit=limit,
+                attributes_to_get=["sk"],
+            )
+        self.rows.extend(row["sk"]["S"] for row in answer["Items"])
+        last = answer.get("LastEvaluatedKey")
+        self.is_exhausted = not last
+        self.frontier = last["sk"]["S"] if last else ""
+
+    @property
+    def is_open(self) -> bool:
+        """There may be more than `rows` holds, and `rows` has run out."""
+        return not self.rows and not self.is_exhausted
+
+
+class Search:
+    """Answers Catalog.search. Keeps a few threads, for the shards are asked at once."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._threads = ThreadPoolExecutor(CATALOG_SHARDS, thread_name_prefix="shard")
+        self._monotonic = monotonic
+
+    def __call__(self, filters: Filters, limit: int, after: str | None) -> Page:
+        if not precisions_like(filters.precision):
+            return Page(versions=(), after=None)
+        positions, go_on = self._positions(filters, limit, after or NEWEST)
+        versions, is_cut = self._versions(positions)
+        if is_cut:
+            go_on = versions[-1].position
+        return Page(versions=tuple(versions), after=go_on)
+
+    def _positions(self, filters: Filters, limit: int, after: str) -> tuple[list[str], str | None]:
+        """The next positions, newest first, and where to go on; None when the catalogue is exhausted."""
+        shards = [Shard(number, after) for number in range(CATALOG_SHARDS)]
+        condition = condition_of(filters)
+        found: list[str] = []
+        queries, deadline = 0, self._monotonic() + MAX_SECONDS
+        while len(found) < limit:
+            newest = max((shard.rows[0] for shard in shards if shard.rows), default="")
+            blocking = [shard for shard in shards if shard.is_open and shard.frontier > newest]
+            if blocking:
+                if queries + len(blocking) > MAX_QUERIES or self._monotonic() > deadline:
+                    return found, max(shard.frontier for shard in blocking)
+                queries += len(blocking)
+                self._read_on(blocking, condition, limit)
+            elif newest:
+                found.append(newest)
+                next(shard for shard in shards if shard.rows and shard.rows[0] == newest).rows.popleft()
+            else:
+                return found, None
+        is_all = all(shard.is_exhausted and not shard.rows for shard in shards)
+        return found, None if is_all else found[-1]
+
+    def _read_on(self, shards: Sequence[Shard], condition: Condition | None, limit: int) -> None:
+        # Filtered rows are counted before the filter, so only an unfiltered Query can be told how many are wanted.
+        rows = limit if condition is None else None
+        list(self._threads.map(lambda shard: shard.read_on(condition, rows), shards))
+
+    def _versions(self, positions: Sequence[str]) -> tuple[list[ModelVersion], bool]:
+        """The versions at these positions that are still there, and whether the page got too large for all."""
+        size_bytes = 0
+        versions: list[ModelVersion] = []
+        wave = MAX_BATCH_KEYS * CATALOG_SHARDS
+        for start in range(0, len(positions), wave):
+            ids = [position.partition("#")[2] for position in positions[start : start + wave]]
+            records = self._records(ids)
+            for record in (records[id_] for id_ in ids if id_ in records):
+                size_bytes += len(json.dumps(record)) + EXTRA_BYTES_PER_VERSION
+                if size_bytes > MAX_PAGE_BYTES and versions:
+                    return versions, True
+                versions.append(ModelVersion.model_validate_json(record))
+        return versions, False
+
+    def _records(self, ids: Sequence[str]) -> dict[str, str]:
+        batches = [ids[at : at + MAX_BATCH_KEYS] for at in range(0, len(ids), MAX_BATCH_KEYS)]
+        return {
+            item.pk.partition("#")[2]: item.record
+            for items in self._threads.map(_read_batch, batches)
+            for item in items
+            if item.record
+        }
+
+
+def _read_batch(ids: Sequence[str]) -> list[VersionItem]:
+    """The versions and tombstones of these ids, in any order. PynamoDB asks again for unprocessed keys."""
+    with transient_errors_as_busy():
+        return list(VersionItem.batch_get([(model_key(id_), META) for id_ in ids], consistent_read=True))
+
+
+def condition_of(filters: Filters) -> Condition | None:
+    """The filters as a condition on catalogue rows; None without filters. Values are literal."""
+    conditions: list[Condition] = [
+        getattr(CatalogItem, field).contains(value.casefold())
+        for field in ("name", "project_name", "category", "architecture")
+        if (value := getattr(filters, field)) is not None
+    ]
+    conditions += [
+        getattr(CatalogItem, field) == value.casefold()
+        for field in ("origin", "format")
+        if (value := getattr(filters, field)) is not None
+    ]
+    if filters.version is not None:
+        conditions.append(CatalogItem.version == filters.version)
+    if filters.precision is not None:
+        stated = precisions_like(filters.precision)
+        conditions.append(reduce(or_, (CatalogItem.precisions.contains(precision) for precision in stated)))
+    conditions += [CatalogItem.tags.contains(tag_text(key, value)) for key, value in filters.tags.items()]
+    return reduce(and_, conditions) if conditions else None
+
+
+def precisions_like(part: str | None) -> list[str]:
+    """The precisions that have this in their name, any case."""
+    return [precision for precision in PRECISIONS if (part or "").casefold() in precision]

@@ -1,0 +1,309 @@
+"""What every HTTP surface shares: parsing of bodies, forms and queries, errors to answers, who asks, page tokens.
+
+`Surface` is a Chalice Blueprint whose routes never leak an exception: errors of the domain are answered in the
+surface's own dialect, anything else is logged whole and answered with a 500 that says nothing. Chalice's middleware
+cannot do this, for it sees a view's exception only after Chalice has answered it.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from chalice.app import Blueprint, Chalice, MultiDict, Request, Response
+from multipart import MultipartError, MultipartParser, MultipartPart, parse_options_header
+from pydantic import BaseModel, ValidationError
+
+from chalicelib import telemetry
+from chalicelib.registry.errors import InvalidInput, RegistryError, TooLarge, Unavailable
+from chalicelib.registry.models import Actor
+
+# A Lambda event holds 6 MB, a third more than these bytes as base64, beside the headers.
+MAX_FORM_BYTES = 4_500_000
+MAX_FIELDS = 256
+FORM_TYPES = ["multipart/form-data", "application/x-www-form-urlencoded"]
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+M = TypeVar("M", bound=BaseModel)
+View = Callable[..., Response]
+Dialect = Callable[[RegistryError], Response]
+
+
+class Unprocessable(RegistryError):
+    """Fields of a request are missing or of the wrong type: one entry each, as FastAPI spells them."""
+
+    code = "unprocessable"
+
+    def __init__(self, details: list[dict[str, Any]]) -> None:
+        super().__init__("; ".join(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details))
+        self.details = details
+
+
+class UnsupportedKeys(RegistryError):
+    code = "unsupported_keys"
+
+    def __init__(self, kind: str, keys: list[str]) -> None:
+        super().__init__(f"{kind}: {', '.join(keys)}")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One way in, as the OpenAPI document tells it."""
+
+    method: str
+    path: str
+    view: str
+    summary: str
+    description: str
+    responses: Mapping[int, str]
+    body: type[BaseModel] | None = None
+    answer: Any = None
+    query: type[BaseModel] | None = None
+
+
+@dataclass
+class Form:
+    """A submitted form: every value of every text field, and the file parts."""
+
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, MultipartPart] = field(default_factory=dict)
+
+    def single(self, name: str) -> str | None:
+        """The one value of a field. Raises Unprocessable if it was given more than once."""
+        values = self.fields.get(name, [])
+        if len(values) > 1:
+            raise Unprocessable([problem(["body", name], f"given {len(values)} times, expected once", "repeated")])
+        return values[0] if values else None
+
+
+class Surface(Blueprint):
+    """A set of routes that speak one dialect."""
+
+    def __init__(self, import_name: str, dialect: Dialect) -> None:
+        super().__init__(import_name)
+        self.operations: list[Operation] = []
+        self._dialect = dialect
+
+    def operation(
+        self,
+        method: str,
+        path: str,
+        *,
+        responses: Mapping[int, str],
+        content_types: list[str] | None = None,
+        **documentation: Any,
+    ) -> Callable[[View], View]:
+        """Register a view. `responses` and the rest document it; its docstring is summary and description."""
+
+        def register(view: View) -> View:
+            summary, _, description = (view.__doc__ or "").strip().partition("\n")
+            self.operations.append(
+                Operation(method, path, view.__name__, summary, description.strip(), responses, **documentation)
+            )
+            self._route(path, [method], view, content_types)
+            return view
+
+        return register
+
+    def catch_all(self, view: View) -> View:
+        """Register a view for every path that no route has."""
+        self._route("/{proxy+}", list(METHODS), view)
+        return view
+
+    def register(self, app: Chalice, options: dict[str, Any]) -> None:
+        """Called by Chalice. Methods that a path has not are answered as such; the gateway would say 403."""
+        for path in {operation.path for operation in self.operations}:
+            allowed = [operation.method for operation in self.operations if operation.path == path]
+            self._route(path, [method for method in METHODS if method not in allowed], _refusing(allowed))
+        super().register(app, options)
+
+    def _route(self, path: str, methods: list[str], view: View, content_types: list[str] | None = None) -> None:
+        options = {"content_types": content_types} if content_types else {}
+        self.route(path, methods=methods, name=f"{view.__name__} {path}", **options)(self._answering(view))
+
+    def actor(self) -> Actor:
+        """Who asks."""
+        request: Request = self.current_request
+        identity = request.context.get("identity") or {}
+        return Actor(
+            request_id=request_id(request),
+            source_ip=identity.get("sourceIp"),
+            user_agent=(request.headers.get("user-agent") or "")[:256] or None,
+        )
+
+    def form(self) -> Form:
+        """The submitted form. Raises TooLarge and InvalidInput."""
+        request: Request = self.current_request
+        body = request.raw_body or b""
+        body = body.encode() if isinstance(body, str) else body
+        if len(body) > MAX_FORM_BYTES:
+            raise TooLarge(f"A form may have {MAX_FORM_BYTES} bytes, this one has {len(body)}.")
+        media_type, options = parse_options_header(request.headers.get("content-type") or "")
+        try:
+            if media_type == "multipart/form-data":
+                return _multipart_form(body, options.get("boundary", ""))
+            return _urlencoded_form(body)
+        except (MultipartError, ValueError) as exc:
+            raise InvalidInput("body", f"The form cannot be read: {exc}") from exc
+
+    def query(self, known: type[BaseModel], prefix: str | None = None) -> dict[str, str]:
+        """The query parameters. Raises UnsupportedKeys and, for repeated or empty ones, Unprocessable."""
+        parameters = self.current_request.query_params or MultiDict({})
+        given = {name: parameters.getlist(name) for name in parameters}
+        accepted = {info.alias or name for name, info in known.model_fields.items()}
+        unknown = [name for name in given if name not in accepted and not (prefix and name.startswith(prefix))]
+        if unknown:
+            raise UnsupportedKeys("Invalid query parameter(s)", unknown)
+        problems = [
+            problem(["query", name], "must be given once, with a value", "value_error")
+            for name, values in given.items()
+            if len(values) != 1 or not values[0]
+        ]
+        if problems:
+            raise Unprocessable(problems)
+        return {name: values[0] for name, values in given.items()}
+
+    def _answering(self, view: View) -> View:
+        """The view with errors answered, the request logged and counted, and the headers that every answer has."""
+
+        @wraps(view)
+        def answer(**parameters: str) -> Response:
+            started = time.perf_counter()
+            request: Request = self.current_request
+            outcome = "ok"
+            try:
+                response = view(**parameters)
+            except RegistryError as exc:
+                outcome = exc.code
+                response = self._dialect(exc)
+                if isinstance(exc, Unavailable):
+                    response.headers["Retry-After"] = str(exc.retry_after_seconds)
+                    telemetry.log().warning("unavailable", exc_info=exc)
+            except Exception as exc:
+                # The last line of defence, for bugs: Chalice would answer with the exception's text.
+                outcome = "internal"
+                response = json_response({"detail": "Internal server error."}, 500)
+                telemetry.log().error("unexpected_error", exc_info=exc)
+            response.headers["X-Request-Id"] = request_id(request)
+            response.headers.setdefault("Cache-Control", "no-store")
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            telemetry.request_line(
+                operation=view.__name__,
+                method=request.method,
+                subject=parameters.get("model_id"),
+                actor=self.actor(),
+                outcome=outcome,
+                status=response.status_code,
+                latency_ms=(time.perf_counter() - started) * 1000,
+            )
+            return response
+
+        return answer
+
+
+def _refusing(allowed: list[str]) -> View:
+    def method_not_allowed(**_: str) -> Response:
+        methods = ", ".join(sorted(allowed))
+        return json_response({"detail": f"Method Not Allowed; allowed are: {methods}"}, 405, Allow=methods)
+
+    return method_not_allowed
+
+
+def request_id(request: Request) -> str:
+    return str(request.context.get("requestId", "-"))
+
+
+def problem(location: list[str], message: str, kind: str) -> dict[str, Any]:
+    """One entry of Unprocessable."""
+    return {"loc": location, "msg": message, "type": kind}
+
+
+def parsed(model: type[M], values: Mapping[str, Any], location: str, problems: Sequence[dict[str, Any]] = ()) -> M:
+    """The values as this model. Raises Unprocessable with every problem at once, those known before included."""
+    try:
+        result = model.model_validate(values)
+    except ValidationError as exc:
+        raise Unprocessable([*_problems_of(exc, location), *problems]) from exc
+    if problems:
+        raise Unprocessable(list(problems))
+    return result
+
+
+def _problems_of(exc: ValidationError, location: str) -> list[dict[str, Any]]:
+    """The errors of a pydantic model as entries of Unprocessable; the input is not repeated."""
+    return [
+        problem([location, *map(str, error["loc"])], error["msg"], error["type"])
+        for error in exc.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def json_response(body: Any, status: int = 200, **headers: str) -> Response:
+    return Response(
+        json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+        status_code=status,
+        headers={"Content-Type": "application/json", **headers},
+    )
+
+
+def text_response(body: str, status: int = 200, **headers: str) -> Response:
+    return Response(body, status_code=status, headers={"Content-Type": "text/plain; charset=utf-8", **headers})
+
+
+def page_token(position: str, filters: BaseModel) -> str:
+    """A position, bound to the filters it was reached with. It carries nothing else and grants nothing."""
+    content = json.dumps([position, _fingerprint(filters)])
+    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+
+def position_of(token: str, filters: BaseModel) -> str:
+    """What `page_token` was made of. Raises Unprocessable."""
+    try:
+        position, fingerprint = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), "-_", validate=True))
+        is_whole = isinstance(position, str) and fingerprint == _fingerprint(filters)
+    except (ValueError, TypeError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        message = "is not a page token of this search; follow the Link header as it is"
+        raise Unprocessable([problem(["query", "page_token"], message, "value_error")])
+    return str(position)
+
+
+def _fingerprint(filters: BaseModel) -> str:
+    return hashlib.sha256(filters.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _multipart_form(body: bytes, boundary: str) -> Form:
+    if not boundary:
+        raise InvalidInput("body", "The Content-Type has no boundary; let the client set the header of the form.")
+    form = Form()
+    parser = MultipartParser(
+        io.BytesIO(body),
+        boundary,
+        strict=True,
+        part_limit=MAX_FIELDS,
+        spool_limit=MAX_FORM_BYTES,
+        memory_limit=MAX_FORM_BYTES,
+    )
+    for part in parser:
+        if part.filename is None:
+            form.fields.setdefault(part.name, []).append(part.raw.decode("utf-8"))
+        elif part.name in form.files:
+            raise Unprocessable([problem(["body", part.name], "expected one file, got several", "repeated")])
+        else:
+            form.files[part.name] = part
+    return form
+
+
+def _urlencoded_form(body: bytes) -> Form:
+    form = Form()
+    for name, value in parse_qsl(
+        body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+    ):
+        form.fields.setdefault(name, []).append(value)
+    return form

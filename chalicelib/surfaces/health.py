@@ -1,0 +1,56 @@
+"""`/health`, and answers for whatever is not there, in the dialect of its prefix."""
+
+from chalice.app import Response
+from pydantic import BaseModel, Field
+
+from chalicelib.registry.errors import Unavailable
+from chalicelib.surface import Surface, json_response, parsed
+from chalicelib.surfaces.models import answer_error
+from chalicelib.wiring import registry
+
+health = Surface(__name__, answer_error)
+REST_PREFIXES = ("health", "models", "projects")
+MLFLOW_PREFIXES = ("api/2.0/", "api/3.0/", "ajax-api/2.0/", "ajax-api/3.0/")
+
+
+class HealthQuery(BaseModel):
+    deep: bool = Field(False, description="Ask the table and the bucket too.")
+
+
+@health.operation(
+    "GET",
+    "/health",
+    query=HealthQuery,
+    answer=dict[str, str],
+    responses={200: "It works", 422: "Bad query", 503: "What is down"},
+)
+def get_health() -> Response:
+    """Tell whether the registry works"""
+    query = parsed(HealthQuery, health.query(HealthQuery), "query")
+    down = what_is_down() if query.deep else []
+    if down:
+        return json_response({"status": "unavailable", "down": down}, 503, **{"Retry-After": "5"})
+    return json_response({"status": "ok"})
+
+
+def what_is_down() -> list[str]:
+    down = []
+    for name, store in (("table", registry().catalog), ("bucket", registry().blobs)):
+        try:
+            store.ping()
+        except Unavailable:
+            down.append(name)
+    return down
+
+
+@health.catch_all
+def unknown_route() -> Response:
+    """Anything that is not there"""
+    path = (health.current_request.uri_params or {}).get("proxy", "")
+    message = f"There is nothing at /{path}; see /docs for what there is."
+    if path.startswith(MLFLOW_PREFIXES):
+        return json_response({"error_code": "ENDPOINT_NOT_FOUND", "message": message}, 404)
+    if path.split("/")[0] in REST_PREFIXES:
+        return json_response({"detail": "Not Found"}, 404)
+    problem = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": message, "code": "not_found"}
+    return json_response(problem, 404, **{"Content-Type": "application/problem+json"})

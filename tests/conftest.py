@@ -1,0 +1,146 @@
+"""What all tests share: a fixed clock, ids in order, archives, and AWS in memory with the tables of the template."""
+
+import io
+import itertools
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from moto import mock_aws
+
+from chalicelib.registry.audit import Action
+from chalicelib.registry.models import Actor, Draft, ModelVersion
+from chalicelib.registry.service import Parcel, Registry
+from chalicelib.store.blobs import S3Blobs
+from chalicelib.store.catalog import DynamoCatalog
+
+ROOT = Path(__file__).parent.parent
+ALICE = Actor(name="alice", request_id="r-1", source_ip="192.0.2.1")
+BOB = Actor(name="bob")
+
+
+class Clock:
+    """Time that passes only between two looks at it: one millisecond each."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+
+def ulids() -> Callable[[], str]:
+    """ULIDs that count from 1."""
+    numbers = itertools.count(1)
+    return lambda: f"01{next(numbers):024d}"
+
+
+def zip_of(**files: bytes | str) -> bytes:
+    """A ZIP archive; a double underscore in a name stands for a dot."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name.replace("__", ".")), content)
+    return buffer.getvalue()
+
+
+ARCHIVE = zip_of(model__txt="weights")
+
+
+def draft(name: str = "detector", version: str = "v1", **fields: Any) -> Draft:
+    fields.setdefault("id", f"model-{name}-{version}".replace(" ", "-").ljust(16, "0"))
+    return Draft(name=name, version=version, **fields)
+
+
+def parcel(content: bytes = ARCHIVE, file_name: str = "model.zip") -> Parcel:
+    return Parcel(io.BytesIO(content), file_name)
+
+
+@dataclass
+class Announced:
+    """The changes that were announced for the audit log."""
+
+    lines: list[tuple[Action, ModelVersion | None, ModelVersion | None, Actor]] = field(default_factory=list)
+
+    def __call__(self, *line: Any) -> None:
+        self.lines.append(line)
+
+
+class _TemplateLoader(yaml.SafeLoader):
+    """Reads CloudFormation's short tags as their plain values."""
+
+
+_TemplateLoader.add_multi_constructor(
+    "!",
+    lambda loader, _, node: (
+        loader.construct_scalar(node)
+        if isinstance(node, yaml.ScalarNode)
+        else loader.construct_sequence(node)
+        if isinstance(node, yaml.SequenceNode)
+        else loader.construct_mapping(node)
+    ),
+)
+
+
+def template_resource(name: str) -> dict[str, Any]:
+    """The properties of a resource in infra/resources.yaml."""
+    template = yaml.load((ROOT / "infra/resources.yaml").read_text(), _TemplateLoader)
+    return template["Resources"][name]["Properties"]
+
+
+def create_tables() -> None:
+    """The tables of the template, in whatever AWS is at hand."""
+    dynamodb = boto3.client("dynamodb")
+    kept = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
+    for name in ("RegistryTable", "EventsTable"):
+        properties = template_resource(name)
+        dynamodb.create_table(TableName=name, **{key: properties[key] for key in kept if key in properties})
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """AWS in memory (moto), with our tables and bucket."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        create_tables()
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="artifacts")
+        s3.put_bucket_versioning(Bucket="artifacts", VersioningConfiguration={"Status": "Enabled"})
+        yield
+
+
+@pytest.fixture
+def announced() -> Announced:
+    return Announced()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def registry(aws: None, announced: Announced, clock: Clock) -> Registry:
+    """The registry on moto, with a fixed clock and ids in order."""
+    new_ulid = ulids()
+    s3 = boto3.client("s3")
+    return Registry(
+        catalog=DynamoCatalog("RegistryTable", "EventsTable", new_ulid),
+        blobs=S3Blobs("artifacts", lambda: s3, lambda: s3, 3600, lambda *_: None),
+        clock=clock,
+        new_ulid=new_ulid,
+        announce=announced,
+    )
