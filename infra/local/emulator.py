@@ -1,39 +1,172 @@
-"""The emulator's own process: `python -m infra.local.emulator`, started by the runner and by nobody else.
+"""The emulator's own process: `python -m infra.local.emulator DATA_DIR`, started by the runner alone.
 
 Its settings come from the environment the runner gives it; standard input is a pipe that the runner
 holds open. When the pipe ends, the runner is gone, however it died, and the emulator stops as it does
 for SIGTERM: state saved, no process left.
+
+Around the emulator's application stand the journal of its tables and one address of our own, with
+which the runner has the state of every service saved.
 """
 
 import asyncio
+import logging
 import os
 import resource
 import signal
+import sys
 import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NoReturn
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from ministack import app as ministack
+from ministack.core.persistence import save_state
+from ministack.services import dynamodb
 
-# Loading and saving a large state block the emulator's only thread; the server must not give up meanwhile.
+from infra.local import CHECKPOINT_PATH, REFUSAL
+from infra.local.journal import BrokenJournalError, Journal
+from infra.local.tables import DurableTables, flush, identity, saved_file
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# Loading and saving a large state block the only thread there is; the server must not give up meanwhile.
 _PATIENCE_SECONDS = 600.0
+_COPY_ATTEMPTS = 5
 
 
-def main() -> None:
+class DurableEmulator:
+    """The emulator's ASGI application; what it answered is on disk."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._state = data_dir / "state"
+        self._journal = Journal(data_dir / "journal")
+        self._tables = DurableTables(dynamodb, self._journal, self._save_tables, give_up)
+        self._before_stop: tuple[object, int] = (None, 0)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif scope.get("path") == CHECKPOINT_PATH and scope["method"] == "POST":
+            await self._checkpoint(send)
+        else:
+            await ministack.app(scope, receive, send)
+
+    async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
+        troubles = _Troubles()
+
+        async def receiving() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._journal.quiet()
+                self._before_stop = (identity(self._tables_file), self._journal.appended)
+            return message
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                troubles.refuse(self._state)
+                self._replay()
+            elif message["type"] == "lifespan.shutdown.complete":
+                self._end_journal()
+            await send(message)
+
+        await ministack.app(scope, receiving, sending)
+
+    def _replay(self) -> None:
+        try:
+            self._tables.replay()
+        except BrokenJournalError as exc:
+            give_up(str(exc))
+        self._tables.install()
+
+    def _end_journal(self) -> None:
+        """Clear the journal if the emulator did save the tables as it stopped; else the next start replays it."""
+        saved = (identity(self._tables_file), self._journal.appended)
+        if saved[0] != self._before_stop[0] and saved[1] == self._before_stop[1]:
+            flush(self._tables_file)
+            self._journal.clear()
+        self._journal.close()
+
+    @property
+    def _tables_file(self) -> Path:
+        return self._state / "dynamodb.json"
+
+    def _save_tables(self) -> None:
+        _save(self._state, "dynamodb", dynamodb.get_state)
+
+    async def _checkpoint(self, send: Send) -> None:
+        for name, state in ministack._build_persistence_save_dict().items():
+            if name != "dynamodb":
+                _save(self._state, name, state)
+        await self._tables.checkpoint()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _save(directory: Path, name: str, state: Callable[[], Any]) -> None:
+    """Save the state of one service. Raises OSError if it cannot be saved."""
+    snapshot = _copied(state)
+    if snapshot is not None:
+        saved_file(directory / f"{name}.json", lambda: save_state(name, snapshot))
+
+
+def _copied(state: Callable[[], Any]) -> Any:
+    for _ in range(_COPY_ATTEMPTS - 1):
+        try:
+            return state()
+        except RuntimeError:
+            # A thread of the emulator changed the state while it was being copied.
+            continue
+    return state()
+
+
+class _Troubles(logging.Handler):
+    """What the emulator could not read as it started. It would log it, go on, and later save over it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._found: list[str] = []
+        self._loggers = [logging.getLogger("persistence"), ministack.logger]
+        for logger in self._loggers:
+            logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._found.append(record.getMessage())
+
+    def refuse(self, state: Path) -> None:
+        """End the process if anything was found."""
+        for logger in self._loggers:
+            logger.removeHandler(self)
+        if self._found:
+            give_up(
+                f"The saved state in {state} cannot be read ({'; '.join(self._found)}). Restore the file from a "
+                "copy, or move the data directory away to start empty."
+            )
+
+
+def give_up(reason: str) -> NoReturn:
+    """End the process at once, saving nothing; the runner shows the reason."""
+    print(f"{REFUSAL}{reason}", file=sys.stderr, flush=True)
+    os._exit(3)
+
+
+def main(data_dir: Path) -> None:
     _allow_many_connections()
-    asyncio.run(_serve())
+    asyncio.run(_serve(data_dir))
     # Whatever a Lambda function left running belongs to this process group, and nobody else will end it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(os.getpgrp(), signal.SIGTERM)
 
 
-async def _serve() -> None:
-    from ministack.app import app
-
+async def _serve(data_dir: Path) -> None:
     config = Config()
     config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
     config.keep_alive_timeout = 75
     config.startup_timeout = config.shutdown_timeout = _PATIENCE_SECONDS
-    await serve(app, config, shutdown_trigger=_stop_trigger().wait)  # type: ignore[arg-type]
+    await serve(DurableEmulator(data_dir), config, shutdown_trigger=_stop_trigger().wait)  # type: ignore[arg-type]
 
 
 def _stop_trigger() -> asyncio.Event:
@@ -58,4 +191,4 @@ def _allow_many_connections() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from chalicelib.settings import Settings, SettingsError, read_settings
+from infra.local import CHECKPOINT_PATH, REFUSAL
 from infra.local.deploy import DeploymentError, deploy, deployment_digest, is_deployed
 from infra.local.overlay import Local
 from infra.package import ROOT, PackagingError, packaged
@@ -175,9 +176,12 @@ def _emulator(options: Options, lock: IO[str]) -> Iterator[subprocess.Popen[byte
     temporary = options.data_dir / "tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    with (options.data_dir / "emulator.log").open("ab") as log:
+    log_file = options.data_dir / "emulator.log"
+    if log_file.exists():
+        log_file.rename(log_file.with_suffix(".log.1"))
+    with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local.emulator"],
+            [sys.executable, "-m", "infra.local.emulator", str(options.data_dir)],
             cwd=ROOT,
             env=_emulator_environment(options, temporary),
             stdin=subprocess.PIPE,
@@ -236,7 +240,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _death_of_the_emulator(options: Options, code: int) -> str:
-    return f"The emulator ended by itself (exit code {code}); its log is {options.data_dir / 'emulator.log'}."
+    log = options.data_dir / "emulator.log"
+    last = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+    if last.startswith(REFUSAL):
+        return last.removeprefix(REFUSAL)
+    return f"The emulator ended by itself (exit code {code}); its log is {log}."
 
 
 def _deploy_if_changed(package: Path, options: Options) -> None:
@@ -247,7 +255,18 @@ def _deploy_if_changed(package: Path, options: Options) -> None:
     _say("Deploying ...")
     note.unlink(missing_ok=True)
     deploy(package, options.local, options.data_dir)
+    # What was deployed must survive a crash as well; the journal holds only what is in the tables.
+    _checkpoint(options.local)
     note.write_text(json.dumps({"digest": digest}))
+
+
+def _checkpoint(local: Local) -> None:
+    request = urllib.request.Request(local.endpoint + CHECKPOINT_PATH, method="POST")  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=_START_SECONDS):  # noqa: S310
+            pass
+    except OSError as exc:
+        raise CannotRunError(f"The emulator could not save what was deployed ({exc}).") from exc
 
 
 def _noted(note: Path) -> Any:
