@@ -52,6 +52,10 @@ class UnsupportedKeys(RegistryError):
         super().__init__(f"{kind}: {', '.join(keys)}")
 
 
+class UnsupportedMediaType(RegistryError):
+    code = "unsupported_media_type"
+
+
 @dataclass(frozen=True)
 class Operation:
     """One way in, as the OpenAPI document tells it."""
@@ -96,7 +100,6 @@ class Surface(Blueprint):
         path: str,
         *,
         responses: Mapping[int, str],
-        content_types: list[str] | None = None,
         **documentation: Any,
     ) -> Callable[[View], View]:
         """Register a view. `responses` and the rest document it; its docstring is summary and description."""
@@ -106,7 +109,7 @@ class Surface(Blueprint):
             self.operations.append(
                 Operation(method, path, view.__name__, summary, description.strip(), responses, **documentation)
             )
-            self._route(path, [method], view, content_types)
+            self._route(path, [method], view)
             return view
 
         return register
@@ -123,9 +126,10 @@ class Surface(Blueprint):
             self._route(path, [method for method in METHODS if method not in allowed], _refusing(allowed))
         super().register(app, options)
 
-    def _route(self, path: str, methods: list[str], view: View, content_types: list[str] | None = None) -> None:
-        options = {"content_types": content_types} if content_types else {}
-        self.route(path, methods=methods, name=f"{view.__name__} {path}", **options)(self._answering(view))
+    def _route(self, path: str, methods: list[str], view: View) -> None:
+        # Any content type, so that a wrong one is answered by us, in words, and not by Chalice.
+        answering = self.route(path, methods=methods, name=f"{view.__name__} {path}", content_types=["*/*"])
+        answering(self._answering(view))
 
     def actor(self) -> Actor:
         """Who asks."""
@@ -145,6 +149,12 @@ class Surface(Blueprint):
         if len(body) > MAX_FORM_BYTES:
             raise TooLarge(f"A form may have {MAX_FORM_BYTES} bytes, this one has {len(body)}.")
         media_type, options = parse_options_header(request.headers.get("content-type") or "")
+        if not body:
+            return Form()
+        if media_type not in FORM_TYPES:
+            raise UnsupportedMediaType(
+                f"The body is {media_type or 'of no stated type'}; send a form: {FORM_TYPES[0]}."
+            )
         try:
             if media_type == "multipart/form-data":
                 return _multipart_form(body, options.get("boundary", ""))

@@ -18,7 +18,6 @@ from chalicelib.registry.models import Changes, Draft, Filters, JsonObject, Mode
 from chalicelib.registry.service import Parcel
 from chalicelib.settings import settings
 from chalicelib.surface import (
-    FORM_TYPES,
     Form,
     Surface,
     Unprocessable,
@@ -65,6 +64,7 @@ def answer_error(exc: RegistryError) -> Response:
         "conflict": 409,
         "stale_revision": 412,
         "too_large": 413,
+        "unsupported_media_type": 415,
         "unavailable": 503,
         "not_configured": 503,
     }.get(exc.code, 422)
@@ -179,7 +179,6 @@ def list_models() -> Response:
 @models.operation(
     "POST",
     "/models",
-    content_types=FORM_TYPES,
     body=Draft,
     answer=str,
     responses={
@@ -187,6 +186,7 @@ def list_models() -> Response:
         400: "Unsupported precision",
         409: "The id, or this name, version and precision in this project, is taken",
         413: "The form is too large",
+        415: "The body is no form",
         422: "A field or the archive breaks a rule",
         503: "Try again later",
     },
@@ -224,7 +224,6 @@ def get_model(model_id: str) -> Response:
 @models.operation(
     "PUT",
     "/models/{model_id}",
-    content_types=FORM_TYPES,
     body=Changes,
     answer=dict[str, str],
     responses={
@@ -234,6 +233,7 @@ def get_model(model_id: str) -> Response:
         409: "This name, version and precision in this project is taken",
         412: "If-Match names another revision",
         413: "The form is too large",
+        415: "The body is no form",
         422: "A field breaks a rule",
         503: "Try again later",
     },
