@@ -4,6 +4,8 @@
 stands here.
 """
 
+# The name of the stack, and of the API in it.
+STACK = "model-registry"
 # Saves the state of every service of the emulator without stopping it.
 CHECKPOINT_PATH = "/_registry/checkpoint"
 # Begins the last line of the log of an emulator that ended for a reason the operator should read.

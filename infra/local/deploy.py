@@ -16,10 +16,10 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from infra.local import STACK
 from infra.local.overlay import Local, Template, overlaid
 from infra.package import TEMPLATE
 
-STACK = "model-registry"
 REGION = "us-east-1"
 CODE_BUCKET = "model-registry-deployment"
 _DONE = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
@@ -101,7 +101,21 @@ def _aws(local: Local, command: str, *arguments: str | Path) -> None:
     }
     run = subprocess.run([*aws, *map(str, arguments)], env=environment, capture_output=True, text=True)
     if run.returncode != 0:
-        raise DeploymentError(f"aws cloudformation {command} failed: {run.stderr.strip() or run.stdout.strip()}")
+        reasons = _failures(local) or [run.stderr.strip() or run.stdout.strip()]
+        raise DeploymentError(f"aws cloudformation {command} failed: {'; '.join(reasons)}")
+
+
+def _failures(local: Local) -> list[str]:
+    """What the stack says went wrong, last things first; the command itself does not tell."""
+    try:
+        events = client("cloudformation", local).describe_stack_events(StackName=STACK)["StackEvents"]
+    except ClientError:
+        return []
+    return [
+        f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', event['ResourceStatus'])}"
+        for event in events
+        if event["ResourceStatus"].endswith("_FAILED")
+    ]
 
 
 def _apply_what_the_emulator_ignores(template: Template, local: Local) -> None:

@@ -4,8 +4,8 @@ Its settings come from the environment the runner gives it; standard input is a 
 holds open. When the pipe ends, the runner is gone, however it died, and the emulator stops as it does
 for SIGTERM: state saved, no process left.
 
-Around the emulator's application stand the journal of its tables and one address of our own, with
-which the runner has the state of every service saved.
+Around the emulator's application stand the journal of its tables, a base URL that stays the same over
+deployments, and an address with which the runner has the state of every service saved.
 """
 
 import asyncio
@@ -23,18 +23,21 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack import app as ministack
 from ministack.core.persistence import save_state
-from ministack.services import dynamodb
+from ministack.services import apigateway_v1, dynamodb
 
-from infra.local import CHECKPOINT_PATH, REFUSAL
+from infra.local import CHECKPOINT_PATH, REFUSAL, STACK
 from infra.local.journal import BrokenJournalError, Journal
+from infra.local.overlay import API_ALIAS
 from infra.local.tables import DurableTables, flush, identity, saved_file
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_ALIAS_PREFIX = f"/restapis/{API_ALIAS}/"
 # Loading and saving a large state block the only thread there is; the server must not give up meanwhile.
 _PATIENCE_SECONDS = 600.0
+_GRACE_SECONDS = 1.0
 _COPY_ATTEMPTS = 5
 
 
@@ -53,7 +56,7 @@ class DurableEmulator:
         elif scope.get("path") == CHECKPOINT_PATH and scope["method"] == "POST":
             await self._checkpoint(send)
         else:
-            await ministack.app(scope, receive, send)
+            await ministack.app(_addressed(scope), receive, send)
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
         troubles = _Troubles()
@@ -98,12 +101,32 @@ class DurableEmulator:
         _save(self._state, "dynamodb", dynamodb.get_state)
 
     async def _checkpoint(self, send: Send) -> None:
-        for name, state in ministack._build_persistence_save_dict().items():
-            if name != "dynamodb":
-                _save(self._state, name, state)
+        states = ministack._build_persistence_save_dict()
+        # The record of the stack comes last: it must not claim resources that a crash in between did not save.
+        others = [name for name in states if name not in ("dynamodb", "cloudformation")]
+        for name in others:
+            _save(self._state, name, states[name])
         await self._tables.checkpoint()
+        _save(self._state, "cloudformation", states["cloudformation"])
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _addressed(scope: Message) -> Message:
+    """The request with the alias in its path replaced by the id that the API has now.
+
+    A deployment that changes the definition of the API creates it anew. (The emulator can be told an id,
+    but cannot deploy such an API a second time.)
+    """
+    if not scope.get("path", "").startswith(_ALIAS_PREFIX):
+        return scope
+    apis = [api for api in apigateway_v1._rest_apis.all_values() if api["name"] == STACK]
+    if not apis:
+        return scope
+    prefix = f"/restapis/{apis[-1]['id']}/"
+    path = scope["path"].replace(_ALIAS_PREFIX, prefix, 1)
+    raw_path = scope["raw_path"].replace(_ALIAS_PREFIX.encode(), prefix.encode(), 1)
+    return {**scope, "path": path, "raw_path": raw_path}
 
 
 def _save(directory: Path, name: str, state: Callable[[], Any]) -> None:
@@ -165,6 +188,8 @@ async def _serve(data_dir: Path) -> None:
     config = Config()
     config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
     config.keep_alive_timeout = 75
+    # Connections that clients keep open without using them would otherwise hold up the stop for longer.
+    config.graceful_timeout = _GRACE_SECONDS
     config.startup_timeout = config.shutdown_timeout = _PATIENCE_SECONDS
     await serve(DurableEmulator(data_dir), config, shutdown_trigger=_stop_trigger().wait)  # type: ignore[arg-type]
 

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from infra.package import STAGE
+
 Template = dict[str, Any]
 
-API_ID = "registry"
-STAGE = "api"
+# What stands for the id of the API in the base URL; the emulator gives each new definition another id.
+API_ALIAS = "registry"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Local:
 
     @property
     def base_url(self) -> str:
-        return f"http://localhost:{self.port}/restapis/{API_ID}/{STAGE}/_user_request_"
+        return f"http://localhost:{self.port}/restapis/{API_ALIAS}/{STAGE}/_user_request_"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,11 +72,6 @@ def _has_a_place_here(resource: Template) -> bool:
 
 
 def _api_properties(definition: Template) -> dict[str, Any]:
-    return {
-        # What the app declares as binary, said again outside of the definition, where the emulator does not
-        # read it. SAM's own spelling of the slash, "~1", would make it mangle bodies.
-        "BinaryMediaTypes": definition.get("x-amazon-apigateway-binary-media-types", []),
-        # The emulator takes the id of the API, and so the base URL, from these tags, when it creates the API.
-        "PropagateTags": True,
-        "Tags": {"ms-custom-id": API_ID, "_custom_id_": API_ID},
-    }
+    # What the app declares as binary, said again outside of the definition, where the emulator does not
+    # read it. SAM's own spelling of the slash, "~1", would make it mangle bodies.
+    return {"BinaryMediaTypes": definition.get("x-amazon-apigateway-binary-media-types", [])}
