@@ -68,8 +68,9 @@ class ArchiveReport(BaseModel):
 def inspect_archive(file: BinaryIO, *, declared_format: str | None = None) -> ArchiveReport:
     """What the archive holds.
 
-    format is the declared one if the archive holds it, else the first found in the order of FORMATS. A declared
-    format is accepted when nothing is recognised or the name is none of FORMATS: there is nothing to contradict it.
+    format is the declared one if the archive holds it, else the first found in the order of formats.FORMATS. A
+    declared format stands, though format is None or another, when nothing is recognised or nobody knows its name:
+    nothing contradicts it. file is read from wherever it stands and left anywhere.
     Raises InvalidArchive, whose text says what is wrong and what would be right.
     """
     reader = RangeReader(file)
@@ -110,7 +111,7 @@ def _check_path(path: str) -> None:
     elif "\\" in path:
         wrong = "has a backslash; folders are separated by '/'"
     elif path.startswith("/") or re.match("[A-Za-z]:", path):
-        wrong = "is absolute; paths must be relative"
+        wrong = "is absolute or names a drive; paths must be relative"
     elif ".." in names:
         wrong = "has '..', so it may leave the folder it is extracted into"
     elif len(path.encode()) > MAX_PATH_BYTES or max(len(name.encode()) for name in names) > MAX_NAME_BYTES:
@@ -136,7 +137,9 @@ def _check_packing(entry: Entry) -> None:
     """Stored or deflated, which every extractor in the field can unpack, and in sizes that can be true."""
     if entry.is_encrypted:
         raise InvalidArchive(f"Entry {quoted(entry.path)} is encrypted; send the archive without a password.")
-    if entry.method not in (STORED, DEFLATED) or entry.flags & PATCHED_FLAG:
+    if entry.flags & PATCHED_FLAG:
+        raise InvalidArchive(f"Entry {quoted(entry.path)} is a patch of another file; send the whole file.")
+    if entry.method not in (STORED, DEFLATED):
         method = METHOD_NAMES.get(entry.method, f"method {entry.method}")
         raise InvalidArchive(
             f"Entry {quoted(entry.path)} is packed with {method};"

@@ -128,7 +128,7 @@ def _is_torch_zip(files: list[Entry]) -> bool:
     """`{any}/data.pkl` beside `{any}/version`, as in every file of torch.save and torch.jit.save."""
     paths = {file.path for file in files}
     return any(
-        f"{PurePosixPath(path).parent}/version" in paths for path in paths if re.fullmatch("[^/]+/data.pkl", path)
+        f"{PurePosixPath(path).parent}/version" in paths for path in paths if re.fullmatch(r"[^/]+/data\.pkl", path)
     )
 
 

@@ -201,7 +201,7 @@ def _records(directory: bytes, entry_count: int) -> Iterator[Entry]:
         yield entry
     if at != len(directory):
         raise InvalidArchive(
-            f"The archive's directory does not end after the {entry_count} entries its end record gives."
+            f"The archive's directory does not end after entry {entry_count}, the last that its end record counts."
         )
 
 
