@@ -1,0 +1,624 @@
+"""What goes to AWS, read from the package itself: the template, the policies and the archives."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+from samtranslator.translator.transform import transform
+
+from chalicelib.settings import Settings
+from chalicelib.surface import MAX_FORM_BYTES
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_ZIPPED_BYTES = 30 * 1000**2
+MAX_UNZIPPED_BYTES = 150 * 1000**2  # Lambda itself refuses 250 MB
+NOT_SHIPPED = {
+    "awscli", "cfnlint", "cfn-lint", "client", "hypothesis", "infra", "ministack", "moto", "mypy", "pip", "pytest",
+    "requests", "ruff", "samtranslator", "schemathesis", "setuptools", "tests",
+}  # fmt: skip
+
+Json = dict[str, Any]
+
+
+def ref(name: str) -> Json:
+    return {"Ref": name}
+
+
+def arn(name: str) -> Json:
+    return {"Fn::GetAtt": [name, "Arn"]}
+
+
+def below(name: str, path: str) -> Json:
+    return {"Fn::Sub": f"${{{name}.Arn}}/{path}"}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.fixture(autouse=True)
+def _region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAM's translator wants to know where it is."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+# --- The template as a whole -------------------------------------------------------------------------------------
+
+
+def test_cfn_lint_finds_nothing(package: Path) -> None:
+    lint = [sys.executable, "-c", "from cfnlint.runner import main; main()", "--non-zero-exit-code", "informational"]
+
+    run = subprocess.run([*lint, str(package / "template.json")], capture_output=True, text=True)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_parameter_says_what_it_is_and_has_a_default(template: Json) -> None:
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Description"], name
+        assert "Default" in parameter, name
+
+
+def test_no_parameter_takes_just_anything(template: Json) -> None:
+    for name, parameter in template["Parameters"].items():
+        assert parameter.keys() & {"AllowedValues", "AllowedPattern", "MinValue"}, name
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "is_accepted"),
+    [
+        ("AllowedCidrs", "0.0.0.0/0,::/0", True),
+        ("AllowedCidrs", "192.0.2.0/24", True),
+        ("AllowedCidrs", "192.0.2.1", False),
+        ("AllowedCidrs", "192.0.2.0/24, 198.51.100.7/32", False),
+        ("AllowedCidrs", "", False),
+        ("PublicUrl", "", True),
+        ("PublicUrl", "https://models.example.com", True),
+        ("PublicUrl", "models.example.com", False),
+        ("AlarmTopicArn", "", True),
+        ("AlarmTopicArn", "arn:aws-cn:sns:cn-north-1:123456789012:alarms", True),
+        ("AlarmTopicArn", "alarms", False),
+    ],
+)
+def test_a_parameter_refuses_what_would_not_work(template: Json, parameter: str, value: str, is_accepted: bool) -> None:
+    pattern = template["Parameters"][parameter]["AllowedPattern"]
+
+    assert bool(re.fullmatch(pattern, value)) is is_accepted
+
+
+def test_the_outputs_name_what_a_person_needs(template: Json) -> None:
+    assert {"ApiUrl", "RegistryTableName", "EventsTableName", "ArtifactBucketName"} <= template["Outputs"].keys()
+
+
+def test_several_registries_fit_in_one_account(resources: Json) -> None:
+    fixed = {
+        (name, key)
+        for name, properties in resources.items()
+        for key in ("TableName", "BucketName", "FunctionName", "RoleName", "AlarmName", "LogGroupName", "Name")
+        if isinstance(properties.get(key), str)
+    }
+
+    assert fixed == set()
+
+
+# --- Data --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["RegistryTable", "EventsTable", "ArtifactBucket", "ArtifactBucketPolicy"])
+def test_data_survives_the_stack(template: Json, name: str) -> None:
+    resource = template["Resources"][name]
+
+    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+@pytest.mark.parametrize("name", ["RegistryTable", "EventsTable"])
+def test_a_table_has_string_keys_called_pk_and_sk(resources: Json, name: str) -> None:
+    table = resources[name]
+
+    assert table["KeySchema"] == [
+        {"AttributeName": "pk", "KeyType": "HASH"},
+        {"AttributeName": "sk", "KeyType": "RANGE"},
+    ]
+    assert {attribute["AttributeType"] for attribute in table["AttributeDefinitions"]} == {"S"}
+
+
+@pytest.mark.parametrize("name", ["RegistryTable", "EventsTable"])
+def test_a_table_is_encrypted_restorable_on_demand_and_protected_by_parameter(resources: Json, name: str) -> None:
+    table = resources[name]
+
+    assert table["SSESpecification"] == {"SSEEnabled": True}
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["DeletionProtectionEnabled"] == ref("DeletionProtection")
+
+
+def test_tables_are_protected_from_deletion_unless_one_says_otherwise(template: Json) -> None:
+    assert template["Parameters"]["DeletionProtection"]["Default"] == "true"
+
+
+def test_the_registry_table_has_a_stream_and_expires_rows_by_ttl(resources: Json) -> None:
+    table = resources["RegistryTable"]
+
+    assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+
+
+def test_events_never_expire(resources: Json) -> None:
+    assert "TimeToLiveSpecification" not in resources["EventsTable"]
+
+
+def test_the_trail_can_be_read_by_day(resources: Json) -> None:
+    assert resources["EventsTable"]["GlobalSecondaryIndexes"] == [
+        {
+            "IndexName": "by_day",
+            "KeySchema": [
+                {"AttributeName": "day", "KeyType": "HASH"},
+                {"AttributeName": "event_id", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "ALL"},
+        }
+    ]
+
+
+def test_the_bucket_is_private_encrypted_and_versioned(resources: Json) -> None:
+    bucket = resources["ArtifactBucket"]
+
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    encryption = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption == [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+
+
+def test_the_bucket_forgets_abandoned_uploads_and_old_versions_but_no_current_object(resources: Json) -> None:
+    rules = resources["ArtifactBucket"]["LifecycleConfiguration"]["Rules"]
+
+    assert {rule["Status"] for rule in rules} == {"Enabled"}
+    effects = [{key: value for key, value in rule.items() if key not in ("Id", "Status")} for rule in rules]
+    # An upload lives seven days at most: S3 must not end it before.
+    assert {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 8}} in effects
+    assert {"NoncurrentVersionExpiration": {"NoncurrentDays": ref("NoncurrentVersionDays")}} in effects
+    assert {"ExpiredObjectDeleteMarker": True} in effects
+    assert len(effects) == 3
+
+
+def test_the_bucket_refuses_plain_http_and_old_tls(resources: Json) -> None:
+    policy = resources["ArtifactBucketPolicy"]
+
+    assert policy["Bucket"] == ref("ArtifactBucket")
+    conditions = []
+    for statement in policy["PolicyDocument"]["Statement"]:
+        assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+        assert statement["Resource"] == [arn("ArtifactBucket"), below("ArtifactBucket", "*")]
+        conditions.append(statement["Condition"])
+    assert conditions == [{"Bool": {"aws:SecureTransport": "false"}}, {"NumericLessThan": {"s3:TlsVersion": "1.2"}}]
+
+
+# --- Functions and what they may do ------------------------------------------------------------------------------
+
+
+def test_every_handler_is_declared_in_app(functions: Json) -> None:
+    # What is declared in a blueprint runs without importing app.py.
+    assert [name for name, function in functions.items() if not function["Handler"].startswith("app.")] == []
+
+
+def test_the_api_answers_within_the_time_of_the_gateway(functions: Json) -> None:
+    assert functions["APIHandler"]["Timeout"] == 29
+    assert functions["APIHandler"]["MemorySize"] == 1024
+
+
+def test_every_function_is_traced(functions: Json, resources: Json) -> None:
+    assert {function["Tracing"] for function in functions.values()} == {"Active"}
+    assert resources["RestAPI"]["TracingEnabled"] is True
+
+
+def test_every_function_logs_to_a_group_of_its_own_that_forgets(functions: Json, resources: Json) -> None:
+    groups = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions.values()]
+
+    assert len(set(groups)) == len(groups)
+    assert [resources[group]["RetentionInDays"] for group in groups] == [ref("LogRetentionDays")] * len(groups)
+
+
+def test_the_functions_learn_their_names_from_the_stack(functions: Json) -> None:
+    for function in functions.values():
+        variables = function["Environment"]["Variables"]
+        assert variables["REGISTRY_TABLE"] == ref("RegistryTable")
+        assert variables["EVENTS_TABLE"] == ref("EventsTable")
+        assert variables["ARTIFACT_BUCKET"] == ref("ArtifactBucket")
+        assert variables["PUBLIC_URL"] == ref("PublicUrl")
+        assert variables["POWERTOOLS_SERVICE_NAME"] == "model-registry"
+        assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "ModelRegistry"
+        assert variables["POWERTOOLS_LOG_LEVEL"] == ref("LogLevel")
+
+
+def test_every_variable_of_ours_is_a_setting(functions: Json) -> None:
+    known = {name.upper() for name in Settings.model_fields}
+
+    for function in functions.values():
+        names = {name for name in function["Environment"]["Variables"] if not name.startswith("POWERTOOLS_")}
+        assert names <= known
+
+
+def test_every_required_setting_is_given(functions: Json) -> None:
+    required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
+
+    for function in functions.values():
+        assert required <= function["Environment"]["Variables"].keys()
+
+
+def test_every_function_has_a_role_of_its_own(functions: Json) -> None:
+    roles = [function["Role"]["Fn::GetAtt"][0] for function in functions.values()]
+
+    assert len(set(roles)) == len(roles)
+    assert all("Policies" not in function for function in functions.values())
+
+
+def statements(template: Json) -> Iterator[tuple[str, Json]]:
+    """Every statement of every role, with the name of the role."""
+    roles = {name: res for name, res in template["Resources"].items() if res["Type"] == "AWS::IAM::Role"}
+    assert roles
+    for name, role in roles.items():
+        assert "ManagedPolicyArns" not in role["Properties"], name
+        assert role["Properties"]["AssumeRolePolicyDocument"]["Statement"] == [
+            {
+                "Sid": "",
+                "Effect": "Allow",
+                "Principal": {"Service": "lambda.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+            }
+        ]
+        [policy] = role["Properties"]["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]:
+            yield name, statement
+
+
+def allowed(template: Json, role: str, resource: Any) -> set[str]:
+    """The actions that the role may take on this very resource."""
+    return {
+        action
+        for name, statement in statements(template)
+        if name == role and statement["Effect"] == "Allow" and resource in as_list(statement["Resource"])
+        for action in as_list(statement["Action"])
+    }
+
+
+def test_no_policy_allows_an_action_by_wildcard(template: Json) -> None:
+    for role, statement in statements(template):
+        assert not any("*" in action for action in as_list(statement["Action"])), role
+        assert not statement.keys() & {"NotAction", "NotResource", "NotPrincipal"}, role
+
+
+def test_only_tracing_is_allowed_on_any_resource(template: Json) -> None:
+    everywhere = [
+        sorted(as_list(statement["Action"]))
+        for _, statement in statements(template)
+        if statement["Effect"] == "Allow" and any(isinstance(value, str) for value in as_list(statement["Resource"]))
+    ]
+
+    # X-Ray accepts no other resource for these actions.
+    assert all(actions == ["xray:PutTelemetryRecords", "xray:PutTraceSegments"] for actions in everywhere)
+
+
+def test_no_function_may_scan_or_use_partiql(template: Json) -> None:
+    granted = {
+        action
+        for _, statement in statements(template)
+        if statement["Effect"] == "Allow"
+        for action in as_list(statement["Action"])
+    }
+
+    assert not {action for action in granted if action == "dynamodb:Scan" or "PartiQL" in action}
+
+
+def test_the_api_reads_and_writes_items_of_the_catalogue(template: Json) -> None:
+    actions = allowed(template, "ApiHandlerRole", arn("RegistryTable"))
+
+    assert actions == {
+        f"dynamodb:{name}"
+        for name in ("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+    }
+
+
+def test_the_api_appends_and_reads_events(template: Json) -> None:
+    actions = allowed(template, "ApiHandlerRole", arn("EventsTable"))
+
+    assert actions == {f"dynamodb:{name}" for name in ("PutItem", "GetItem", "Query", "ConditionCheckItem")}
+    assert allowed(template, "ApiHandlerRole", below("EventsTable", "index/by_day")) == {"dynamodb:Query"}
+
+
+def test_every_role_is_denied_to_change_events_whatever_else_it_is_granted(template: Json) -> None:
+    denied: dict[str, set[str]] = {role: set() for role, _ in statements(template)}
+    for role, statement in statements(template):
+        if statement["Effect"] == "Deny":
+            assert "Condition" not in statement
+            assert arn("EventsTable") in statement["Resource"]
+            assert below("EventsTable", "index/*") in statement["Resource"]
+            denied[role] |= set(statement["Action"])
+
+    for role, actions in denied.items():
+        assert actions >= {
+            "dynamodb:UpdateItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:BatchWriteItem",
+            "dynamodb:PartiQLInsert",
+            "dynamodb:PartiQLUpdate",
+            "dynamodb:PartiQLDelete",
+            "dynamodb:PartiQLSelect",
+        }, role
+
+
+def test_the_api_touches_artifacts_only(template: Json) -> None:
+    objects = allowed(template, "ApiHandlerRole", below("ArtifactBucket", "artifacts/*"))
+
+    assert objects == {f"s3:{name}" for name in ("PutObject", "GetObject", "DeleteObject", "DeleteObjectVersion")}
+    assert allowed(template, "ApiHandlerRole", arn("ArtifactBucket")) == {"s3:ListBucket"}
+    assert allowed(template, "ApiHandlerRole", below("ArtifactBucket", "*")) == set()
+
+
+def test_a_function_writes_to_its_own_log_only(template: Json, functions: Json) -> None:
+    for function in functions.values():
+        role = function["Role"]["Fn::GetAtt"][0]
+        logs = [
+            (as_list(statement["Action"]), statement["Resource"])
+            for name, statement in statements(template)
+            if name == role and any(action.startswith("logs:") for action in as_list(statement["Action"]))
+        ]
+        group = function["LoggingConfig"]["LogGroup"]["Ref"]
+        assert logs == [(["logs:CreateLogStream", "logs:PutLogEvents"], arn(group))]
+
+
+def test_chalice_sets_no_policy_and_no_variable_of_its_own() -> None:
+    config = json.loads((ROOT / ".chalice/config.json").read_text())
+    placeholder = json.loads((ROOT / ".chalice/policy-placeholder.json").read_text())
+
+    assert config["stages"]["api"]["autogen_policy"] is False
+    assert "environment_variables" not in json.dumps(config)
+    assert placeholder["Statement"] == []
+
+
+# --- The API -----------------------------------------------------------------------------------------------------
+
+
+def as_cloudformation(template: Json, parameters: dict[str, str]) -> Json:
+    """The resources as AWS will see them, once SAM has translated the template."""
+
+    class NoManagedPolicies:
+        def load(self) -> dict[str, str]:
+            return {}
+
+    source = copy.deepcopy(template)
+    for resource in source["Resources"].values():
+        for key in ("CodeUri", "ContentUri"):
+            if key in resource["Properties"]:
+                resource["Properties"][key] = "s3://bucket/key"
+    translated: Json = transform(source, parameters, NoManagedPolicies())
+    return translated["Resources"]
+
+
+def deployment_of(resources: Json) -> str:
+    [name] = [name for name, resource in resources.items() if resource["Type"] == "AWS::ApiGateway::Deployment"]
+    return str(name)
+
+
+def test_the_api_has_one_stage_and_it_is_throttled(template: Json) -> None:
+    stages = [
+        resource["Properties"]
+        for resource in as_cloudformation(template, {}).values()
+        if resource["Type"] == "AWS::ApiGateway::Stage"
+    ]
+
+    assert [stage["StageName"] for stage in stages] == ["api"]
+    assert stages[0]["MethodSettings"] == [
+        {
+            "ResourcePath": "/*",
+            "HttpMethod": "*",
+            "ThrottlingRateLimit": ref("ThrottlingRate"),
+            "ThrottlingBurstLimit": ref("ThrottlingBurst"),
+        }
+    ]
+    assert (
+        "StageName" not in as_cloudformation(template, {})[deployment_of(as_cloudformation(template, {}))]["Properties"]
+    )
+
+
+def test_only_the_allowed_addresses_may_call(template: Json) -> None:
+    body = as_cloudformation(template, {"AllowedCidrs": "192.0.2.0/24"})["RestAPI"]["Properties"]["Body"]
+
+    [statement] = body["x-amazon-apigateway-policy"]["Statement"]
+    assert statement == {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "execute-api:Invoke",
+        "Resource": "execute-api:/api/*",
+        "Condition": {"IpAddress": {"aws:SourceIp": {"Fn::Split": [",", "192.0.2.0/24"]}}},
+    }
+
+
+def test_other_allowed_addresses_make_a_new_deployment(template: Json) -> None:
+    # Without one, a changed resource policy would not come into force.
+    before = deployment_of(as_cloudformation(template, {}))
+    after = deployment_of(as_cloudformation(template, {"AllowedCidrs": "192.0.2.0/24"}))
+
+    assert before != after
+
+
+def test_the_metrics_of_two_stacks_are_told_apart(resources: Json) -> None:
+    api = resources["RestAPI"]
+
+    assert api["Name"] == api["DefinitionBody"]["info"]["title"] == ref("AWS::StackName")
+
+
+def test_the_gateway_does_not_compress_archives(resources: Json) -> None:
+    assert "MinimumCompressionSize" not in resources["RestAPI"]
+
+
+GATEWAY_STATUSES = {
+    "REQUEST_TOO_LARGE": 413,
+    "THROTTLED": 429,
+    "QUOTA_EXCEEDED": 429,
+    "MISSING_AUTHENTICATION_TOKEN": 404,
+    "INVALID_SIGNATURE": 404,
+    "RESOURCE_NOT_FOUND": 404,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "BAD_REQUEST_BODY": 400,
+    "BAD_REQUEST_PARAMETERS": 400,
+    "UNAUTHORIZED": 401,
+    "ACCESS_DENIED": 403,
+    "WAF_FILTERED": 403,
+    "INTEGRATION_TIMEOUT": 504,
+    "INTEGRATION_FAILURE": 502,
+    "DEFAULT_4XX": None,
+    "DEFAULT_5XX": None,
+}
+
+
+def test_the_gateway_answers_by_itself_with_these_statuses(resources: Json) -> None:
+    responses = resources["RestAPI"]["GatewayResponses"]
+
+    assert {kind: response.get("StatusCode") for kind, response in responses.items()} == GATEWAY_STATUSES
+
+
+@pytest.mark.parametrize("kind", GATEWAY_STATUSES)
+def test_the_gateway_answers_json_with_a_text_and_a_code(resources: Json, kind: str) -> None:
+    [(media_type, body)] = resources["RestAPI"]["GatewayResponses"][kind]["ResponseTemplates"].items()
+
+    # API Gateway puts the message in, with its quotes, or null.
+    answer = json.loads(body.replace("$context.error.messageString", '"a message"'))
+    assert media_type == "application/json"
+    assert answer.keys() == {"detail", "code"}
+    assert answer["detail"]
+    assert re.fullmatch("[a-z_]+", answer["code"])
+
+
+@pytest.mark.parametrize("kind", ["THROTTLED", "QUOTA_EXCEEDED"])
+def test_who_is_throttled_learns_when_to_come_back(resources: Json, kind: str) -> None:
+    headers = resources["RestAPI"]["GatewayResponses"][kind]["ResponseParameters"]["Headers"]
+
+    # A literal is quoted, or the gateway takes it for a mapping.
+    assert re.fullmatch(r"'\d+'", headers["Retry-After"])
+
+
+def test_the_gateway_tells_the_limit_that_the_service_keeps(resources: Json) -> None:
+    body = resources["RestAPI"]["GatewayResponses"]["REQUEST_TOO_LARGE"]["ResponseTemplates"]["application/json"]
+
+    assert f"A form may have {MAX_FORM_BYTES} bytes" in json.loads(body)["detail"]
+
+
+def test_the_gateway_tells_no_arn(resources: Json) -> None:
+    body = resources["RestAPI"]["GatewayResponses"]["ACCESS_DENIED"]["ResponseTemplates"]["application/json"]
+
+    assert "$context" not in body
+
+
+# --- Alarms ------------------------------------------------------------------------------------------------------
+
+
+def alarms(template: Json) -> list[Json]:
+    return [
+        resource["Properties"]
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    ]
+
+
+def watched(template: Json) -> set[tuple[str, str, str]]:
+    """Namespace, metric and first dimension, such as (AWS/Lambda, Errors, APIHandler), of all that has an alarm."""
+    metrics = []
+    for alarm in alarms(template):
+        metrics += [alarm] if "MetricName" in alarm else []
+        metrics += [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+    return {(m["Namespace"], m["MetricName"], m["Dimensions"][0]["Value"]["Ref"]) for m in metrics}
+
+
+def test_errors_and_slowness_of_the_api_are_watched(template: Json) -> None:
+    assert {
+        ("AWS/ApiGateway", "5XXError", "AWS::StackName"),
+        ("AWS/ApiGateway", "Latency", "AWS::StackName"),
+    } <= watched(template)
+
+
+def test_every_function_is_watched(template: Json, functions: Json) -> None:
+    for name in functions:
+        assert {("AWS/Lambda", "Errors", name), ("AWS/Lambda", "Throttles", name)} <= watched(template)
+
+
+@pytest.mark.parametrize("table", ["RegistryTable", "EventsTable"])
+@pytest.mark.parametrize("metric", ["ReadThrottleEvents", "WriteThrottleEvents", "SystemErrors"])
+def test_every_table_is_watched(template: Json, table: str, metric: str) -> None:
+    assert ("AWS/DynamoDB", metric, table) in watched(template)
+
+
+def test_silence_is_no_alarm(template: Json) -> None:
+    assert {alarm["TreatMissingData"] for alarm in alarms(template)} == {"notBreaching"}
+
+
+def test_every_alarm_tells_the_topic_if_there_is_one(template: Json) -> None:
+    told = {"Fn::If": ["HasAlarmTopic", [ref("AlarmTopicArn")], ref("AWS::NoValue")]}
+
+    for alarm in alarms(template):
+        assert alarm["AlarmActions"] == alarm["OKActions"] == told
+        assert alarm["AlarmDescription"]
+
+
+# --- The archives ------------------------------------------------------------------------------------------------
+
+
+def test_the_code_archive_holds_the_app_its_package_and_the_chalice_runtime(code: ZipFile) -> None:
+    ours = {name for name in code.namelist() if not name.startswith("chalice/")}
+
+    expected = {str(path.relative_to(ROOT)) for path in (ROOT / "chalicelib").rglob("*") if path.is_file()}
+    assert ours == {"app.py"} | {name for name in expected if "__pycache__" not in name}
+    assert set(code.namelist()) - ours == {"chalice/__init__.py", "chalice/app.py"}
+
+
+def test_the_dependencies_are_those_of_the_lock_file(dependencies: ZipFile) -> None:
+    locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+
+    shipped = {}
+    for name in dependencies.namelist():
+        if re.search(r"\.dist-info/METADATA$", name):
+            about = message_from_bytes(dependencies.read(name))
+            shipped[re.sub("[-_.]+", "-", str(about["Name"])).lower()] = str(about["Version"])
+    assert shipped == locked
+
+
+@pytest.mark.parametrize("archive", ["code", "dependencies"])
+def test_nothing_is_shipped_that_is_for_tests_or_tools(archive: str, request: pytest.FixtureRequest) -> None:
+    names = request.getfixturevalue(archive).namelist()
+
+    top = {re.sub(r"^python/lib/python3\.\d+/site-packages/", "", name).split("/")[0] for name in names}
+    assert top & NOT_SHIPPED == set()
+
+
+@pytest.mark.parametrize("archive", ["code", "dependencies"])
+def test_no_byte_code_is_shipped(archive: str, request: pytest.FixtureRequest) -> None:
+    names = request.getfixturevalue(archive).namelist()
+
+    assert [name for name in names if name.endswith(".pyc") or "__pycache__" in name] == []
+
+
+def test_no_credentials_are_shipped(code: ZipFile) -> None:
+    secret = re.compile(rb"(AKIA|ASIA)[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY|aws_secret_access_key\s*=")
+
+    assert [name for name in code.namelist() if secret.search(code.read(name))] == []
+    assert [name for name in code.namelist() if Path(name).name.startswith((".env", "credentials", ".netrc"))] == []
+
+
+def test_the_package_stays_small(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archives = [ZipFile(package / "deployment.zip"), ZipFile(package / "layer-deployment.zip")]
+    zipped = sum(Path(str(archive.filename)).stat().st_size for archive in archives)
+    unzipped = sum(entry.file_size for archive in archives for entry in archive.infolist())
+
+    with capsys.disabled():
+        print(f"\npackage: {zipped / 1e6:.1f} MB zipped, {unzipped / 1e6:.1f} MB unzipped")
+    assert zipped <= MAX_ZIPPED_BYTES
+    assert unzipped <= MAX_UNZIPPED_BYTES
