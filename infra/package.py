@@ -4,8 +4,8 @@
 `layer-deployment.zip` (the pinned dependencies). What only one target needs is added on top of the
 template by that target, never here.
 
-Packaging works on a clean copy of the sources, so that no byte code is shipped, and is remembered
-in `build/` by a hash of its inputs. The dependencies, by far the slow part, are remembered by
+Packaging works on a clean copy of the sources, so that nothing lying around is shipped, and is
+remembered in `build/` by a hash of its inputs. The dependencies, by far the slow part, are remembered by
 `requirements.txt` alone: a change of code repackages in about two seconds.
 """
 
@@ -23,11 +23,15 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from infra.archives import make_fast
+
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = "api"
 TEMPLATE = "template.json"
 # Where Chalice keeps, and looks for, the archive of the dependencies, named after a hash of requirements.txt.
 _CHALICE_CACHE = Path(".chalice", "deployments")
+# What Chalice calls the archives.
+_CODE, _LAYER = "deployment.zip", "layer-deployment.zip"
 _KEPT_PACKAGES = 5
 
 
@@ -73,13 +77,10 @@ def _tools() -> str:
 
 def _sources(root: Path) -> list[Path]:
     """Every file the package is made of, relative to the root, sorted."""
-    files = [
-        root / name for name in ("app.py", "requirements.txt", "infra/package.py", "infra/resources.yaml")
-    ]
+    tools = [root / "infra" / name for name in ("archives.py", "package.py", "resources.yaml")]
+    files = [root / "app.py", root / "requirements.txt", *tools]
     files += [*(root / ".chalice").glob("*.json"), *(root / "chalicelib").rglob("*")]
-    return sorted(
-        path.relative_to(root) for path in files if path.is_file() and "__pycache__" not in path.parts
-    )
+    return sorted(path.relative_to(root) for path in files if path.is_file() and "__pycache__" not in path.parts)
 
 
 def _copy_sources(project: Path) -> None:
@@ -97,6 +98,19 @@ def _package(project: Path, dependencies: Path, out: Path) -> None:
     (out / "sam.json").rename(out / TEMPLATE)
     for archive in dependencies.glob("appcode-*"):
         archive.unlink()
+    make_fast(out / _CODE, out / _CODE, "/var/task")
+    shutil.copyfile(_fast_layer(out / _LAYER, dependencies), out / _LAYER)
+
+
+def _fast_layer(layer: Path, dependencies: Path) -> Path:
+    """The layer made fast, which takes a while and is therefore remembered."""
+    made_by = Path(sys.modules[make_fast.__module__].__file__ or "").read_bytes()
+    fast = dependencies / f"fast-{hashlib.sha256(layer.read_bytes() + made_by).hexdigest()[:16]}.zip"
+    if not fast.exists():
+        unfinished = fast.with_suffix(".unfinished")
+        make_fast(layer, unfinished, "/opt")
+        unfinished.rename(fast)
+    return fast
 
 
 def _put_dependencies_in_a_layer(config_file: Path) -> None:
