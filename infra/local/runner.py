@@ -133,7 +133,7 @@ def _take(lock: IO[str], data_dir: Path) -> None:
             break
         except BlockingIOError:
             lock.seek(0)
-            holder = lock.read().strip() or "?"
+            holder = lock.readline().strip() or "?"
             if _is_running(holder) or time.monotonic() > deadline:
                 raise CannotRunError(
                     f"The data directory {data_dir} is in use by process {holder}: "
@@ -191,6 +191,9 @@ def _emulator(options: Options, lock: IO[str]) -> Iterator[subprocess.Popen[byte
             start_new_session=True,
             pass_fds=[lock.fileno()],
         )
+    # The lock names both: whoever finds the data in use, or something left over, knows what to look for.
+    lock.write(f"{process.pid}\n")
+    lock.flush()
     try:
         _wait_until_listening(options, process)
         yield process

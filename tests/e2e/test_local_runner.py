@@ -1,0 +1,204 @@
+"""`make run`: one line on standard output, a clean stop, and one clear sentence for everything that can be wrong."""
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.e2e.conftest import Stack
+
+NewStack = Callable[[], Stack]
+
+
+@pytest.fixture(scope="module")
+def served(new_stack: NewStack) -> Stack:
+    """A stack whose tests stop it, or kill parts of it, and leave it running."""
+    stack = new_stack()
+    stack.start()
+    return stack
+
+
+def sentence(stack: Stack, **variables: str) -> str:
+    """What a runner that cannot run says last."""
+    process = stack.run(**variables)
+    stdout, _ = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (1, "")
+    assert "Traceback" not in stack.said
+    return stack.said.splitlines()[-1]
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_the_only_line_on_standard_output_is_ready_and_the_base_url(served: Stack):
+    served.stop()
+    served.start()
+
+    assert served.stdout == f"READY {served.url}\n"
+    assert requests.get(f"{served.url}/health", params={"deep": "true"}, timeout=30).status_code == 200
+
+
+def test_a_second_start_finds_the_data_and_deploys_nothing(served: Stack):
+    dynamodb = served.aws("dynamodb")
+    item = {"pk": {"S": "KEPT"}, "sk": {"S": "META"}}
+    dynamodb.put_item(TableName=served.table, Item=item)
+    served.aws("s3").put_object(Bucket=served.bucket, Key="artifacts/kept", Body=b"kept")
+
+    assert served.stop() == 0
+    served.start()
+
+    assert "Deploying" not in served.said
+    assert dynamodb.get_item(TableName=served.table, Key=item)["Item"] == item
+    answer = served.aws("s3").get_object(Bucket=served.bucket, Key="artifacts/kept")
+    with answer["Body"] as body:
+        assert body.read() == b"kept"
+
+
+def test_a_setting_that_changed_is_deployed_and_the_data_stays(served: Stack):
+    item = {"pk": {"S": "BEFORE"}, "sk": {"S": "META"}}
+    served.aws("dynamodb").put_item(TableName=served.table, Item=item)
+
+    served.stop()
+    served.start(DOWNLOAD_URL_SECONDS="77")
+
+    assert "Deploying" in served.said
+    assert served.aws("dynamodb").get_item(TableName=served.table, Key=item)["Item"] == item
+    assert deployed_environment(served)["DOWNLOAD_URL_SECONDS"] == "77"
+
+
+def deployed_environment(stack: Stack) -> dict[str, str]:
+    functions = stack.aws("lambda").list_functions()["Functions"]
+    return functions[0]["Environment"]["Variables"]
+
+
+def test_presigned_urls_never_share_the_host_of_the_api(served: Stack):
+    environment = deployed_environment(served)
+
+    assert environment["PUBLIC_URL"] == served.url
+    assert environment["S3_PUBLIC_ENDPOINT"] == served.s3_endpoint
+    assert not served.url.startswith(served.s3_endpoint)
+
+
+def test_what_the_emulator_ignores_in_the_template_is_applied(served: Stack):
+    time_to_live = served.aws("dynamodb").describe_time_to_live(TableName=served.table)["TimeToLiveDescription"]
+    rules = served.aws("s3").get_bucket_lifecycle_configuration(Bucket=served.bucket)["Rules"]
+
+    assert time_to_live == {"TimeToLiveStatus": "ENABLED", "AttributeName": "ttl"}
+    assert {"DaysAfterInitiation": 8} in [rule.get("AbortIncompleteMultipartUpload") for rule in rules]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_stop_leaves_nothing_running(served: Stack, number: signal.Signals):
+    requests.get(f"{served.url}/health", timeout=30)
+    assert len(served.processes) > 1  # a function too
+
+    assert served.stop(number) == 0
+
+    assert served.processes == []
+    assert served.said.endswith("Stopped.\n")
+    served.start()
+
+
+def test_being_told_twice_is_being_told_once(served: Stack):
+    assert served.stop(signal.SIGINT, signal.SIGINT, signal.SIGTERM) == 0
+
+    assert served.processes == []
+    served.start()
+    assert "Deploying" not in served.said
+
+
+def test_the_emulator_stops_and_saves_when_its_runner_is_killed(served: Stack):
+    served.kill_runner()
+
+    until(lambda: not served.processes)
+    assert (served.data_dir / "journal").stat().st_size == 0
+    served.start()
+
+
+def test_a_runner_whose_emulator_dies_says_where_to_look(served: Stack):
+    served.kill_emulator()
+
+    assert served._end() == 1
+    assert served.said.splitlines()[-1].endswith(f"its log is {served.data_dir / 'emulator.log'}.")
+    served.start()
+
+
+def test_data_in_use_is_refused_naming_the_process(served: Stack, new_stack: NewStack):
+    other = new_stack()
+
+    said = sentence(other, DATA_DIR=str(served.data_dir))
+
+    holder = (served.data_dir / "lock").read_text().split()[0]
+    assert said == (
+        f"The data directory {served.data_dir} is in use by process {holder}: "
+        "stop it first, or choose another with DATA_DIR=..."
+    )
+
+
+def test_a_port_in_use_is_refused_naming_another(new_stack: NewStack):
+    stack = new_stack()
+    with socket.create_server(("127.0.0.1", stack.local.port)):
+        said = sentence(stack)
+
+    assert said == (
+        f"Port {stack.local.port} is in use by another program: choose another, make run PORT={stack.local.port + 1}."
+    )
+
+
+def test_a_data_directory_that_cannot_be_written_is_refused(new_stack: NewStack, tmp_path: Path):
+    (tmp_path / "file").touch()
+
+    said = sentence(new_stack(), DATA_DIR=str(tmp_path / "file" / "data"))
+
+    assert said.startswith(f"Cannot write to the data directory {tmp_path / 'file' / 'data'}")
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"PORT": "many"}, "PORT must be a number from 1 to 65535, not 'many'."),
+        ({"PORT": "65536"}, "PORT must be a number from 1 to 65535, not '65536'."),
+        ({"DOWNLOAD_URL_SECONDS": "never"}, "A setting cannot be used: DOWNLOAD_URL_SECONDS: "),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_refused_by_name(new_stack: NewStack, variables: dict[str, str], reason: str):
+    assert sentence(new_stack(), **variables).startswith(reason)
+
+
+def test_a_damaged_journal_is_refused_and_left_as_it_is(new_stack: NewStack):
+    stack = new_stack()
+    journal = stack.data_dir / "journal"
+    journal.write_text("00000000 []\n" * 2)
+
+    said = sentence(stack)
+
+    assert said.startswith(f"The journal {journal} is damaged in line 1. Restore the file from a copy, or delete")
+    assert journal.read_text() == "00000000 []\n" * 2
+
+
+def test_a_damaged_state_file_is_refused_and_left_as_it_is(new_stack: NewStack):
+    stack = new_stack()
+    state = stack.data_dir / "state" / "dynamodb.json"
+    state.parent.mkdir()
+    state.write_text('{"tables": ')
+
+    said = sentence(stack)
+
+    assert said.startswith(f"The saved state in {state.parent} cannot be read (Persistence: failed to load dynamodb")
+    assert "Restore the file" in said
+    assert state.read_text() == '{"tables": '
+
+
+def test_help_lists_run(tmp_path: Path):
+    listing = subprocess.run(["make", "help"], capture_output=True, text=True, check=True)
+
+    assert "make run [PORT=4566] [DATA_DIR=.local]" in listing.stdout
