@@ -104,21 +104,28 @@ def create_tables() -> None:
         dynamodb.create_table(TableName=name, **{key: properties[key] for key in kept if key in properties})
 
 
+def create_stores() -> None:
+    """The tables and the bucket."""
+    create_tables()
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="artifacts")
+    s3.put_bucket_versioning(Bucket="artifacts", VersioningConfiguration={"Status": "Enabled"})
+
+
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """AWS in memory (moto), with our tables and bucket."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that no AWS knows."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+
+
+@pytest.fixture
+def aws(credentials: None) -> Iterator[None]:
+    """AWS in memory (moto), with our tables and bucket."""
     with mock_aws():
-        create_tables()
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="artifacts")
-        s3.put_bucket_versioning(Bucket="artifacts", VersioningConfiguration={"Status": "Enabled"})
+        create_stores()
         yield
 
 

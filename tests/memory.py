@@ -1,0 +1,195 @@
+"""The ports in memory: what the domain's tests stand on, and the model that the store is compared with.
+
+They pass the same contract suite as the store (tests/contract).
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import BinaryIO
+
+from chalicelib.registry import audit
+from chalicelib.registry.audit import Action, Change, Event
+from chalicelib.registry.errors import Conflict, NotFound, StaleRevision, Unavailable
+from chalicelib.registry.models import Actor, Draft, File, Filters, Head, Metadata, ModelVersion, Page, Placement
+
+
+@dataclass
+class RegisteredModel:
+    rm_id: str
+    counter: int = 0
+
+
+class MemoryCatalog:
+    """Catalog (registry/ports.py) under one lock."""
+
+    def __init__(self, new_ulid: Callable[[], str]) -> None:
+        self._new_ulid = new_ulid
+        self._lock = threading.RLock()
+        self._versions: dict[str, ModelVersion] = {}
+        self._names: dict[tuple[str | None, ...], RegisteredModel] = {}
+        self._claims: dict[tuple[object, ...], str] = {}
+        self._events: dict[str, list[Event]] = defaultdict(list)
+
+    def ping(self) -> None:
+        pass
+
+    def version(self, model_id: str) -> ModelVersion:
+        with self._lock:
+            if model_id not in self._versions:
+                raise NotFound("Model not found.")
+            return self._versions[model_id]
+
+    def search(self, filters: Filters, limit: int, after: str | None = None) -> Page:
+        with self._lock:
+            found = sorted(self._versions.values(), key=lambda version: version.position, reverse=True)
+        rest = [version for version in found if (not after or version.position < after) and matches(version, filters)]
+        page = tuple(rest[:limit])
+        return Page(versions=page, after=page[-1].position if len(rest) > limit else None)
+
+    def place(self, draft: Draft) -> Placement:
+        with self._lock:
+            if draft.id in self._versions:
+                raise Conflict(draft.id)
+            model = self._names.get(_name(draft))
+            if model and (holder := self._claims.get(_claim(model.rm_id, draft))):
+                raise Conflict(holder)
+            head = self._head(f"MODEL#{draft.id}")
+            if model:
+                return Placement(rm_id=model.rm_id, number=model.counter + 1, is_new_registered_model=False, head=head)
+            return Placement(rm_id=self._new_ulid(), number=1, is_new_registered_model=True, head=head)
+
+    def names(self, model_id: str, key: str) -> bool:
+        return model_id in self._versions and self._versions[model_id].artifact.key == key
+
+    def add(self, version: ModelVersion, placement: Placement, by: Actor) -> ModelVersion:
+        with self._lock:
+            placement = self.place(Draft(**{name: getattr(version, name) for name in Draft.model_fields}))
+            version = version.placed(placement)
+            self._enter(version, by, version.published_at)
+            self._happened(Action.VERSION_REGISTERED, None, version, by, version.published_at)
+            self._versions[version.id] = version
+            return version
+
+    def change(
+        self,
+        model_id: str,
+        edit: Callable[[ModelVersion], ModelVersion],
+        by: Actor,
+        at: datetime,
+        if_revision: int | None = None,
+    ) -> tuple[ModelVersion, ModelVersion]:
+        with self._lock:
+            before = self.version(model_id)
+            if if_revision not in (None, before.revision):
+                raise StaleRevision(before.revision)
+            after = edit(before)
+            if after is before:
+                return before, before
+            after = self._moved(before, after)
+            holder = self._claims.get(_claim(after.rm_id, after))
+            if holder not in (None, model_id):
+                raise Conflict(holder)
+            del self._claims[_claim(before.rm_id, before)]
+            self._enter(after, by, at)
+            self._happened(Action.VERSION_UPDATED, before, after, by, at)
+            self._versions[model_id] = after
+            return before, after
+
+    def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
+        with self._lock:
+            version = self.version(model_id)
+            del self._versions[model_id]
+            del self._claims[_claim(version.rm_id, version)]
+            self._happened(Action.VERSION_DELETED, version, None, by, at)
+            return version
+
+    def events(self, subject: str) -> tuple[list[Event], Head]:
+        return list(self._events[subject]), self._head(subject)
+
+    def _moved(self, before: ModelVersion, after: ModelVersion) -> ModelVersion:
+        if _name(before) == _name(after):
+            return after
+        target = self._names.get(_name(after)) or RegisteredModel(self._new_ulid())
+        return after.model_copy(update={"rm_id": target.rm_id, "number": target.counter + 1})
+
+    def _enter(self, version: ModelVersion, by: Actor, at: datetime) -> None:
+        if _name(version) not in self._names:
+            self._names[_name(version)] = RegisteredModel(version.rm_id)
+            change = Change(
+                event_id=self._new_ulid(), at=at, actor=by, action=Action.REGISTERED_MODEL_CREATED, changes="{}"
+            )
+            self._events[f"RM#{version.rm_id}"].append(change.after(f"RM#{version.rm_id}", Head()))
+        model = self._names[_name(version)]
+        model.counter = max(model.counter, version.number)
+        self._claims[_claim(version.rm_id, version)] = version.id
+
+    def _happened(
+        self, action: Action, before: ModelVersion | None, after: ModelVersion | None, by: Actor, at: datetime
+    ) -> None:
+        subject = f"MODEL#{(after or before).id}"
+        changes = audit.as_text(audit.differences(before, after))
+        change = Change(event_id=self._new_ulid(), at=at, actor=by, action=action, changes=changes)
+        self._events[subject].append(change.after(subject, self._head(subject)))
+
+    def _head(self, subject: str) -> Head:
+        events = self._events[subject]
+        return events[-1].head if events else Head()
+
+
+def _name(metadata: Metadata) -> tuple[str | None, ...]:
+    return (metadata.project_id, metadata.project_name, metadata.name)
+
+
+def _claim(rm_id: str, metadata: Metadata) -> tuple[object, ...]:
+    return (rm_id, metadata.version, metadata.precision)
+
+
+def matches(version: ModelVersion, filters: Filters) -> bool:
+    """The rules of Filters, told again in Python."""
+    parts = {name: getattr(version, name) or "" for name in ("name", "project_name", "category", "architecture")}
+    return all(
+        [
+            *((getattr(filters, name) or "").casefold() in value.casefold() for name, value in parts.items()),
+            *(
+                getattr(filters, name) is None
+                or getattr(filters, name).casefold() == (getattr(version, name) or "").casefold()
+                for name in ("origin", "format")
+            ),
+            filters.version in (None, version.version),
+            filters.precision is None or any(filters.precision.casefold() in one for one in version.precision),
+            all(version.tags.get(key) == value for key, value in filters.tags.items()),
+        ]
+    )
+
+
+@dataclass
+class MemoryBlobs:
+    """Blobs (registry/ports.py); `is_down` makes it fail as a store that is away does."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    is_down: bool = False
+
+    def ping(self) -> None:
+        if self.is_down:
+            raise Unavailable("The bucket does not answer.")
+
+    def put(self, key: str, body: BinaryIO, size: int, sha256: str, media_type: str) -> str:
+        self.ping()
+        content = body.read()
+        if key in self.objects or len(content) != size:
+            raise Unavailable("The artifact could not be stored: nothing was registered, try again.")
+        self.objects[key] = content
+        return "1"
+
+    def discard(self, key: str, version_id: str) -> None:
+        if not self.is_down:
+            self.objects.pop(key, None)
+
+    def remove(self, key: str) -> None:
+        self.discard(key, "1")
+
+    def download_url(self, file: File) -> str:
+        return f"memory:{file.key}"
