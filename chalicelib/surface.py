@@ -7,12 +7,16 @@ cannot do this, for it sees a view's exception only after Chalice has answered i
 
 import base64
 import hashlib
+import inspect
 import io
 import json
+import re
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -27,7 +31,8 @@ from chalicelib.registry.models import Actor
 # A Lambda event holds 6 MB, a third more than these bytes as base64, beside the headers.
 MAX_FORM_BYTES = 4_500_000
 MAX_FIELDS = 256
-FORM_TYPES = ["multipart/form-data", "application/x-www-form-urlencoded"]
+MULTIPART, URLENCODED = FORM_TYPES = ["multipart/form-data", "application/x-www-form-urlencoded"]
+JSON, TEXT = "application/json", "text/plain"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 M = TypeVar("M", bound=BaseModel)
@@ -56,19 +61,56 @@ class UnsupportedMediaType(RegistryError):
     code = "unsupported_media_type"
 
 
+class Detail(BaseModel):
+    """An error, in words."""
+
+    detail: str
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field: where it is, in words, and as a code."""
+
+    loc: list[str]
+    msg: str
+    type: str
+
+
+class FieldProblems(BaseModel):
+    """Every field that is missing or of the wrong type."""
+
+    detail: list[FieldProblem]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One status that an operation may answer with: what it means, the type of its body by media type, its headers."""
+
+    meaning: str
+    content: Mapping[str, Any] = field(default_factory=dict)
+    headers: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Operation:
-    """One way in, as the OpenAPI document tells it."""
+    """One way in, as the OpenAPI document tells it.
+
+    `body` is the type of the request body by media type; what is a form carries its fields as text. `query` and
+    `headers` name their parameters by alias; `query_prefix` begins those that have any name. `curl` is a command that
+    works, with the base URL in `$REGISTRY` and the id of a model in `$ID`.
+    """
 
     method: str
     path: str
     view: str
     summary: str
     description: str
-    responses: Mapping[int, str]
-    body: type[BaseModel] | None = None
-    answer: Any = None
+    responses: Mapping[int, Answer]
+    curl: str
+    path_parameters: Mapping[str, Any]
+    body: Mapping[str, Any] = field(default_factory=dict)
     query: type[BaseModel] | None = None
+    query_prefix: str | None = None
+    headers: type[BaseModel] | None = None
 
 
 @dataclass
@@ -87,27 +129,43 @@ class Form:
 
 
 class Surface(Blueprint):
-    """A set of routes that speak one dialect."""
+    """A set of routes that speak one dialect. `path_parameters` are the types of the variables in their paths."""
 
-    def __init__(self, import_name: str, dialect: Dialect) -> None:
+    def __init__(
+        self, import_name: str, dialect: Dialect, path_parameters: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         super().__init__(import_name)
+        self.name = import_name.rpartition(".")[2]
+        self.about = (sys.modules[import_name].__doc__ or "").strip()
         self.operations: list[Operation] = []
         self._dialect = dialect
+        self._path_parameters = path_parameters
 
     def operation(
         self,
         method: str,
         path: str,
         *,
-        responses: Mapping[int, str],
+        responses: Mapping[int, Answer],
+        curl: str,
         **documentation: Any,
     ) -> Callable[[View], View]:
         """Register a view. `responses` and the rest document it; its docstring is summary and description."""
 
         def register(view: View) -> View:
-            summary, _, description = (view.__doc__ or "").strip().partition("\n")
+            summary, _, description = inspect.cleandoc(view.__doc__ or "").partition("\n")
             self.operations.append(
-                Operation(method, path, view.__name__, summary, description.strip(), responses, **documentation)
+                Operation(
+                    method,
+                    path,
+                    view.__name__,
+                    summary,
+                    description.strip(),
+                    responses,
+                    curl,
+                    {name: self._path_parameters.get(name, str) for name in re.findall(r"{(\w+)}", path)},
+                    **documentation,
+                )
             )
             self._route(path, [method], view)
             return view

@@ -1,11 +1,13 @@
 """`/health`, and answers for whatever is not there, in the dialect of its prefix."""
 
+from typing import Literal
+
 from chalice.app import Response
 from pydantic import BaseModel, Field
 
 from chalicelib.registry.errors import Unavailable
-from chalicelib.surface import Surface, json_response, parsed
-from chalicelib.surfaces.models import answer_error
+from chalicelib.surface import JSON, Answer, Surface, json_response, parsed
+from chalicelib.surfaces.models import BAD_QUERY, answer_error
 from chalicelib.wiring import registry
 
 health = Surface(__name__, answer_error)
@@ -17,12 +19,29 @@ class HealthQuery(BaseModel):
     deep: bool = Field(False, description="Ask the table and the bucket too.")
 
 
+class Health(BaseModel):
+    """The registry works."""
+
+    status: Literal["ok"]
+
+
+class Outage(BaseModel):
+    """What the registry cannot reach."""
+
+    status: Literal["unavailable"]
+    down: list[Literal["table", "bucket"]]
+
+
 @health.operation(
     "GET",
     "/health",
     query=HealthQuery,
-    answer=dict[str, str],
-    responses={200: "It works", 422: "Bad query", 503: "What is down"},
+    responses={
+        200: Answer("It works", {JSON: Health}),
+        422: BAD_QUERY,
+        503: Answer("What is down", {JSON: Outage}, ("Retry-After",)),
+    },
+    curl='curl "$REGISTRY/health?deep=true"',
 )
 def get_health() -> Response:
     """Tell whether the registry works"""

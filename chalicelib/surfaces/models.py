@@ -1,27 +1,27 @@
 """`/models`: the published Model Registry REST API, as clients in the field speak it."""
 
-import ast
-import io
 import re
 import uuid
-import warnings
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-import pydantic_core
 from chalice.app import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
-from chalicelib.registry.errors import InvalidInput, NotFound, RegistryError
-from chalicelib.registry.models import Changes, Draft, Filters, JsonObject, ModelVersion, normal_precisions
-from chalicelib.registry.service import Parcel
+from chalicelib.registry.errors import NotFound, RegistryError
+from chalicelib.registry.models import Changes, Draft, Filters, ModelId
 from chalicelib.settings import settings
 from chalicelib.surface import (
-    Form,
+    JSON,
+    MULTIPART,
+    TEXT,
+    URLENCODED,
+    Answer,
+    Detail,
+    FieldProblems,
     Surface,
     Unprocessable,
-    UnsupportedKeys,
     json_response,
     page_token,
     parsed,
@@ -29,25 +29,23 @@ from chalicelib.surface import (
     problem,
     text_response,
 )
+from chalicelib.surfaces.model_fields import (
+    ChangeForm,
+    ModelOut,
+    RegistrationForm,
+    as_date,
+    parcel_of,
+    require_known_keys,
+    stated_fields,
+)
 from chalicelib.wiring import registry
 
-ZIP_TYPES = (
-    "application/zip",
-    "application/x-zip",
-    "application/x-zip-compressed",
-    "application/zip-compressed",
-    "multipart/x-zip",
-)
 MAX_LIMIT = 1000
 ID_FORM = re.compile(r"[a-zA-Z0-9_-]{16,}")
 
 
 class InvalidId(RegistryError):
     code = "invalid_id"
-
-
-class UnsupportedFileType(RegistryError):
-    code = "unsupported_file_type"
 
 
 class NothingToChange(RegistryError):
@@ -80,55 +78,27 @@ def answer_error(exc: RegistryError) -> Response:
     return json_response({"detail": str(exc)}, status)
 
 
-models = Surface(__name__, answer_error)
+class StatedError(BaseModel):
+    """An error of a change that names nothing to change."""
+
+    status: Literal["error"]
+    message: str
 
 
-class ModelOut(BaseModel):
-    """A model version as clients see it; what is unknown is null. Dates are UTC."""
+class Completed(BaseModel):
+    """A change was made."""
 
-    id: str
-    name: str
-    version: str
-    number: int
-    status: str
-    target_device: str | None
-    precision: list[str]
-    size: int = Field(description="bytes")
-    format: str | None
-    origin: str | None
-    file_url: str = Field(description="Where the artifact is kept; not a download link.")
-    project_id: str | None
-    project_name: str | None
-    category: str | None
-    target_device_type: str | None
-    score: float | None
-    overview: JsonObject | None
-    optimization_capabilities: JsonObject | None
-    labels: list[str | JsonObject] | None
-    architecture: str | None
-    created_date: str | None
-    last_updated_date: str
-    description: str | None
-    tags: dict[str, str]
-    aliases: list[str]
-    registered_model_id: str
-    revision: int
-    sha256: str
-    sha256_checked_by: str = Field(description="Who computed sha256 over the stored bytes.")
+    status: Literal["completed"]
 
-    @classmethod
-    def of(cls, version: ModelVersion) -> "ModelOut":
-        file = version.artifact
-        return cls(
-            **version.model_dump(exclude={"rm_id", "artifact", "published_at", "updated_at"}),
-            size=file.size,
-            file_url=f"s3://{settings().artifact_bucket}/{file.key}",
-            sha256=file.sha256,
-            sha256_checked_by=file.sha256_checked_by,
-            last_updated_date=as_date(version.updated_at),
-            registered_model_id=version.rm_id,
-            aliases=[],
-        )
+
+NOT_AN_ID = Answer("Not the form of an id", {JSON: Detail})
+NO_SUCH_MODEL = Answer("No such model", {TEXT: str})
+TAKEN = Answer("The id, or this name, version and precision in this project, is taken", {TEXT: str})
+TOO_LARGE = Answer("The form is too large", {JSON: Detail})
+NO_FORM = Answer("The body is no form", {JSON: Detail})
+BAD_QUERY = Answer("A query parameter is unknown, repeated, empty or wrong", {TEXT: str, JSON: FieldProblems})
+TRY_AGAIN = Answer("Try again later", {JSON: Detail}, ("Retry-After",))
+models = Surface(__name__, answer_error, {"model_id": Annotated[ModelId, Field(description="The id of a model.")]})
 
 
 class ListQuery(BaseModel):
@@ -146,12 +116,29 @@ class ListQuery(BaseModel):
     page_token: str | None = Field(None, description="from the Link header of the page before")
 
 
+class ChangeHeaders(BaseModel):
+    """The precondition of a change."""
+
+    if_match: str | None = Field(
+        None,
+        alias="If-Match",
+        pattern=r'^(\*|"[0-9]{1,12}")$',
+        description="The ETag of the model as it was read; the change is made only while it is still that.",
+    )
+
+
 @models.operation(
     "GET",
     "/models",
     query=ListQuery,
-    answer=list[ModelOut],
-    responses={200: "Models, newest first; more are announced by a Link header", 404: "None", 422: "Bad query"},
+    query_prefix="tag.",
+    responses={
+        200: Answer("Models, newest published first", {JSON: list[ModelOut]}, ("Link",)),
+        404: Answer("No model in the whole catalogue passes the filters", {TEXT: str}),
+        422: BAD_QUERY,
+        503: TRY_AGAIN,
+    },
+    curl='curl "$REGISTRY/models?name=detector&precision=fp16&limit=10"',
 )
 def list_models() -> Response:
     """List or search models
@@ -179,17 +166,18 @@ def list_models() -> Response:
 @models.operation(
     "POST",
     "/models",
-    body=Draft,
-    answer=str,
+    body={MULTIPART: RegistrationForm},
     responses={
-        201: "The id of the new model",
-        400: "Unsupported precision",
-        409: "The id, or this name, version and precision in this project, is taken",
-        413: "The form is too large",
-        415: "The body is no form",
-        422: "A field or the archive breaks a rule",
-        503: "Try again later",
+        201: Answer("The id of the new model", {TEXT: str}),
+        400: Answer("Unsupported precision", {TEXT: str}),
+        409: TAKEN,
+        413: TOO_LARGE,
+        415: NO_FORM,
+        422: Answer("A field or the archive breaks a rule", {TEXT: str, JSON: Detail | FieldProblems}),
+        503: TRY_AGAIN,
     },
+    curl="""curl "$REGISTRY/models" -F "file=@model.zip;type=application/zip" -F name=detector -F version=v1 \\
+  -F precision=fp16 -F 'labels=["cat", "dog"]' -F 'tags={"team": "vision"}'""",
 )
 def register_model() -> Response:
     """Register a model with its ZIP archive
@@ -197,7 +185,7 @@ def register_model() -> Response:
     Nothing is stored unless the archive is sound, and no model is listed before all its bytes are stored.
     """
     form = models.form()
-    require_known_keys(form, {*Draft.model_fields, "file", "sha256"})
+    require_known_keys(form, set(RegistrationForm.model_fields))
     fields = {name: value for name, value in stated_fields(form).items() if value is not None}
     fields.setdefault("id", str(uuid.uuid4()))
     fields.setdefault("created_date", as_date(datetime.now(UTC)))
@@ -211,8 +199,13 @@ def register_model() -> Response:
 @models.operation(
     "GET",
     "/models/{model_id}",
-    answer=ModelOut,
-    responses={200: "The model", 400: "Not the form of an id", 404: "No such model"},
+    responses={
+        200: Answer("The model", {JSON: ModelOut}, ("ETag",)),
+        400: NOT_AN_ID,
+        404: NO_SUCH_MODEL,
+        503: TRY_AGAIN,
+    },
+    curl='curl "$REGISTRY/models/$ID"',
 )
 def get_model(model_id: str) -> Response:
     """Get one model"""
@@ -224,19 +217,23 @@ def get_model(model_id: str) -> Response:
 @models.operation(
     "PUT",
     "/models/{model_id}",
-    body=Changes,
-    answer=dict[str, str],
+    body={MULTIPART: ChangeForm, URLENCODED: ChangeForm},
+    headers=ChangeHeaders,
     responses={
-        200: "Done",
-        400: "No supported field, unsupported precision, or not the form of an id",
-        404: "No such model",
-        409: "This name, version and precision in this project is taken",
-        412: "If-Match names another revision",
-        413: "The form is too large",
-        415: "The body is no form",
-        422: "A field breaks a rule",
-        503: "Try again later",
+        200: Answer("Done", {JSON: Completed}, ("ETag",)),
+        400: Answer(
+            "No supported field, unsupported precision, or not the form of an id",
+            {TEXT: str, JSON: StatedError | Detail},
+        ),
+        404: NO_SUCH_MODEL,
+        409: TAKEN,
+        412: Answer("If-Match names another revision than the current one", {JSON: Detail}),
+        413: TOO_LARGE,
+        415: NO_FORM,
+        422: Answer("A field breaks a rule", {TEXT: str, JSON: Detail | FieldProblems}),
+        503: TRY_AGAIN,
     },
+    curl="""curl -X PUT "$REGISTRY/models/$ID" -F score=0.93 -F description='Trained on the March data'""",
 )
 def update_model(model_id: str) -> Response:
     """Change fields of a model
@@ -245,7 +242,7 @@ def update_model(model_id: str) -> Response:
     change is made only if nobody changed the model since.
     """
     form = models.form()
-    changeable = set(Changes.model_fields)
+    changeable = set(ChangeForm.model_fields)
     if not changeable & {*form.fields, *form.files}:
         raise NothingToChange(
             "Invalid request. Check the request body and ensure at least 1 supported field is provided."
@@ -259,7 +256,8 @@ def update_model(model_id: str) -> Response:
 @models.operation(
     "DELETE",
     "/models/{model_id}",
-    responses={204: "Deleted", 400: "Not the form of an id", 404: "No such model", 503: "Try again later"},
+    responses={204: Answer("Deleted"), 400: NOT_AN_ID, 404: NO_SUCH_MODEL, 503: TRY_AGAIN},
+    curl='curl -X DELETE "$REGISTRY/models/$ID"',
 )
 def delete_model(model_id: str) -> Response:
     """Delete a model and its artifact"""
@@ -270,12 +268,13 @@ def delete_model(model_id: str) -> Response:
 @models.operation(
     "GET",
     "/models/{model_id}/files",
-    answer=str,
     responses={
-        307: "Follow Location to the archive, byte for byte as registered",
-        400: "Not the form of an id",
-        404: "No such model",
+        307: Answer("Follow Location to the archive, byte for byte as registered", {TEXT: str}, ("Location",)),
+        400: NOT_AN_ID,
+        404: NO_SUCH_MODEL,
+        503: TRY_AGAIN,
     },
+    curl='curl -L -o model.zip "$REGISTRY/models/$ID/files"',
 )
 def download_model(model_id: str) -> Response:
     """Download the archive of a model
@@ -302,88 +301,3 @@ def stated_revision() -> int | None:
     if not (tag := re.fullmatch(r'"(\d{1,12})"', stated)):
         raise Unprocessable([problem(["header", "If-Match"], 'expected the ETag of the model, as "3"', "value_error")])
     return int(tag[1])
-
-
-def require_known_keys(form: Form, known: set[str]) -> None:
-    unknown = [key for key in {**form.fields, **form.files} if key not in known]
-    if unknown:
-        raise UnsupportedKeys("Unsupported key(s) found", unknown)
-    text_files = [name for name in form.files if name != "file"]
-    if text_files:
-        raise Unprocessable(
-            [problem(["body", name], "expected a text field, not a file", "text") for name in text_files]
-        )
-
-
-def stated_fields(form: Form) -> dict[str, Any]:
-    """The text fields, parsed; None where the value is empty. name and version stay as they are."""
-    fields: dict[str, Any] = {}
-    for name in form.fields:
-        if name == "precision":
-            fields[name] = stated_precisions(form.fields[name])
-        elif name != "sha256" and name != "file":
-            text = form.single(name) or ""
-            fields[name] = text if name in ("name", "version") else parsed_field(name, text)
-    return fields
-
-
-def parsed_field(name: str, text: str) -> Any:
-    """One field that may be cleared: JSON where it is JSON."""
-    if name == "tags":
-        return parsed_json_object(name, text or "{}")
-    if not text:
-        return None
-    if name in ("overview", "optimization_capabilities"):
-        return parsed_json_object(name, text)
-    return parsed_labels(text) if name == "labels" else text
-
-
-def stated_precisions(values: list[str]) -> tuple[str, ...] | None:
-    """Given once or more, each one precision or several with commas or as a list. Raises UnsupportedPrecision."""
-    stated = [part.strip(" \t'\"") for value in values for part in value.strip().strip("[]").split(",")]
-    return normal_precisions([part for part in stated if part]) or None
-
-
-def parsed_json_object(name: str, text: str) -> dict[str, Any]:
-    try:
-        value = pydantic_core.from_json(text, allow_inf_nan=False)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise InvalidInput(name, f"{name} is not a valid JSON object.")
-    return value
-
-
-def parsed_labels(text: str) -> list[Any]:
-    """A JSON list or a Python list literal of strings or objects. It is read as data, never evaluated."""
-    try:
-        value = pydantic_core.from_json(text, allow_inf_nan=False)
-    except ValueError:
-        value = python_literal(text)
-    if not isinstance(value, list) or not all(isinstance(label, str | dict) for label in value):
-        raise InvalidInput("labels", "labels is not a valid list.")
-    return value
-
-
-def python_literal(text: str) -> Any:
-    """The value of a Python literal, None if it is none."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return None
-
-
-def parcel_of(form: Form) -> Parcel:
-    """The uploaded file. Raises UnsupportedFileType and InvalidInput."""
-    part, sha256 = form.files["file"], form.single("sha256")
-    media_type = part.content_type.partition(";")[0].strip().lower()
-    if media_type not in ZIP_TYPES:
-        raise UnsupportedFileType(f"Unsupported file type found: {media_type}")
-    if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise InvalidInput("sha256", "sha256 is not 64 hexadecimal digits.")
-    return Parcel(io.BytesIO(part.raw), part.filename, stated_sha256=sha256 or None)
-
-
-def as_date(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S.%f} UTC"
