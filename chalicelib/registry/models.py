@@ -36,8 +36,19 @@ def _not_blank(text: str) -> str:
     return text
 
 
-Label = Annotated[str, StringConstraints(max_length=256), AfterValidator(_printable)]
-Name = Annotated[Label, AfterValidator(_not_blank)]
+# The patterns tell readers of a JSON schema what the validators check, in better words, here.
+_CONTROL = r"\u0000-\u001f\u007f-\u009f"
+Label = Annotated[
+    str,
+    StringConstraints(max_length=256),
+    AfterValidator(_printable),
+    Field(json_schema_extra={"pattern": f"^[^{_CONTROL}]*$"}),
+]
+Name = Annotated[
+    Label,
+    AfterValidator(_not_blank),
+    Field(json_schema_extra={"pattern": rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$"}),
+]
 ModelId = Annotated[str, StringConstraints(pattern=MODEL_ID)]
 JsonObject = dict[str, JsonValue]
 
