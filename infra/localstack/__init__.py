@@ -1,0 +1,1 @@
+"""The same deployment against LocalStack, which runs in Docker."""
