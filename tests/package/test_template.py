@@ -626,3 +626,17 @@ def test_the_package_stays_small(package: Path, capsys: pytest.CaptureFixture[st
         print(f"\npackage: {zipped / 1e6:.1f} MB zipped, {unzipped / 1e6:.1f} MB unzipped")
     assert zipped <= MAX_ZIPPED_BYTES
     assert unzipped <= MAX_UNZIPPED_BYTES
+
+
+# --- The documentation -------------------------------------------------------------------------------------------
+
+
+def test_the_page_on_deployment_names_every_parameter_with_its_default(template: Json) -> None:
+    rows = [line for line in (ROOT / "docs/deploy.md").read_text().splitlines() if line.startswith("| `")]
+    documented: dict[str, str] = {}
+    for row in rows:
+        names, defaults = row.split("|")[1:3]
+        for name, default in zip(re.findall(r"`(\w+)`", names), re.findall(r"`([^`]+)`|empty", defaults), strict=True):
+            documented[name] = default
+
+    assert documented == {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
