@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,17 +16,18 @@ import pytest
 
 from infra.local.deploy import client, physical_names
 from infra.local.overlay import Local
-from infra.package import ROOT
+from infra.package import ROOT, packaged
+from tests.e2e.strict_stack import Api, strictly_served
 
-_READY_SECONDS = 300  # packaging downloads the dependencies once
 _STOP_SECONDS = 60
 
 
 class Stack:
     """The service as `make run` serves it: start, use, stop, or kill it, and start it again on the same data."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, package: Path) -> None:
         self.data_dir = data_dir
+        self._package = package
         self.local = Local(free_port())
         self.url = self.local.base_url
         self.stdout = ""
@@ -45,12 +47,12 @@ class Stack:
     def run(self, **variables: str) -> subprocess.Popen[str]:
         """`make run` without make. What it says on standard error is in `said`."""
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment |= {"PORT": str(self.local.port), "DATA_DIR": str(self.data_dir), **variables}
+        environment |= {"PORT": str(self.local.port), "DATA_DIR": str(self.data_dir), "PACKAGE_DIR": str(self._package)}
         with self._said_file.open("w") as said:
             return subprocess.Popen(
                 [sys.executable, "-m", "infra.local"],
                 cwd=ROOT,
-                env=environment,
+                env=environment | variables,
                 stdout=subprocess.PIPE,
                 stderr=said,
                 text=True,
@@ -153,12 +155,19 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Stack]]:
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources packaged once, so that every stack of the session is the same while somebody edits."""
+    built = packaged()
+    return Path(shutil.copytree(built, tmp_path_factory.mktemp("package") / built.name))
+
+
+@pytest.fixture(scope="session")
+def new_stack(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Callable[[], Stack]]:
     """Makes stacks of a test's own, not started, each with its port and data; all are gone at the end."""
     with contextlib.ExitStack() as stacks:
 
         def make() -> Stack:
-            stack = Stack(tmp_path_factory.mktemp("stack") / "data")
+            stack = Stack(tmp_path_factory.mktemp("stack") / "data", package)
             stack.data_dir.mkdir()
             (stack.data_dir / "lock").touch()
             stacks.callback(stack.close)
@@ -173,3 +182,10 @@ def stack(new_stack: Callable[[], Stack]) -> Stack:
     shared = new_stack()
     shared.start()
     return shared
+
+
+@pytest.fixture(scope="session")
+def api(stack: Stack) -> Iterator[Api]:
+    """The shared stack as clients on AWS would meet it: behind the two strict proxies."""
+    with strictly_served(stack) as served:
+        yield served
