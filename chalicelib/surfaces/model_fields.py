@@ -6,6 +6,7 @@ by `ModelOut`, once for forms and answers.
 
 import ast
 import io
+import json
 import re
 import warnings
 from datetime import datetime
@@ -156,7 +157,7 @@ def stated_precisions(values: list[str]) -> tuple[str, ...] | None:
 
 def parsed_json_object(name: str, text: str) -> dict[str, Any]:
     try:
-        value = pydantic_core.from_json(text, allow_inf_nan=False)
+        value = json_value(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -167,7 +168,7 @@ def parsed_json_object(name: str, text: str) -> dict[str, Any]:
 def parsed_labels(text: str) -> list[Any]:
     """A JSON list or a Python list literal of strings or objects. It is read as data, never evaluated."""
     try:
-        value = pydantic_core.from_json(text, allow_inf_nan=False)
+        value = json_value(text)
     except ValueError:
         value = python_literal(text)
     if not isinstance(value, list) or not all(isinstance(label, str | dict) for label in value):
@@ -175,11 +176,20 @@ def parsed_labels(text: str) -> list[Any]:
     return value
 
 
+def json_value(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError, also for a number beyond all floats, which would become infinite."""
+    value = pydantic_core.from_json(text, allow_inf_nan=False)
+    json.dumps(value, allow_nan=False)
+    return value
+
+
 def python_literal(text: str) -> Any:
-    """The value of a Python literal, None if it is none."""
+    """The value of a Python literal that can be sent as JSON in UTF-8, None if it is none."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            return ast.literal_eval(text)
+            value = ast.literal_eval(text)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        return value
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
 
