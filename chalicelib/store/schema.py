@@ -109,7 +109,8 @@ class VersionItem(RegistryItem):
         return cls(
             model_key(version.id),
             META,
-            record=version.model_dump_json(exclude_none=True),
+            # Nulls too: a field that was cleared must not come back as its default.
+            record=version.model_dump_json(),
             seq=event.seq,
             digest=event.digest,
             event_id=event.event_id,
