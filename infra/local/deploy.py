@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from infra.local import STACK
@@ -29,12 +30,13 @@ class DeploymentError(Exception):
     """The template could not be deployed; the text says why, in the words of the tool that refused."""
 
 
-def client(service: str, local: Local) -> Any:
+def client(service: str, local: Local, config: Config | None = None) -> Any:
     """A boto3 client of the emulator; the operator's own AWS account is never touched."""
     return boto3.client(
         service,
         endpoint_url=local.endpoint,
         region_name=REGION,
+        config=config,
         aws_access_key_id="test",
         aws_secret_access_key="test",  # noqa: S106 - the emulator's fixed credentials
     )

@@ -49,6 +49,8 @@ class Options:
 
     local: Local
     data_dir: Path
+    # Deployed instead of the sources as they are: tests go on while somebody edits.
+    package: Path | None = None
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Options":
@@ -57,7 +59,8 @@ class Options:
         if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:
             raise CannotRunError(f"PORT must be a number from 1 to 65535, not {port!r}.")
         data_dir = Path(environment.get("DATA_DIR") or ROOT / ".local").absolute()
-        return cls(Local(int(port), _service_settings(environment)), data_dir)
+        package = Path(environment["PACKAGE_DIR"]) if environment.get("PACKAGE_DIR") else None
+        return cls(Local(int(port), _service_settings(environment)), data_dir, package)
 
 
 def _service_settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -100,14 +103,18 @@ def _serve(options: Options) -> None:
     """Returns never: raises Stopped, or an error with a sentence for the operator."""
     with _data_of_our_own(options.data_dir) as lock:
         _check_port(options.local.port)
-        _say("Packaging ...")
-        package = packaged()
+        package = options.package or _package()
         with _emulator(options, lock) as emulator:
             _deploy_if_changed(package, options)
             _wait_until_healthy(options, emulator)
             print(f"READY {options.local.base_url}", flush=True)
             code = emulator.wait()
         raise CannotRunError(_death_of_the_emulator(options, code))
+
+
+def _package() -> Path:
+    _say("Packaging ...")
+    return packaged()
 
 
 @contextlib.contextmanager

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import requests
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.local.deploy import client
 from tests.conftest import ARCHIVE
 from tests.e2e.conftest import Stack
 
@@ -68,7 +70,9 @@ class Writer(threading.Thread):
 
     def __init__(self, stack: Stack, number: int, round_number: int) -> None:
         super().__init__()
-        self._dynamodb, self._table = stack.aws("dynamodb"), stack.table
+        # A retry would knock at a closed door for 25 seconds.
+        self._dynamodb = client("dynamodb", stack.local, Config(retries={"total_max_attempts": 1}))
+        self._table = stack.table
         self._name = f"{round_number}-{number}"
         self._claims = round_number
         self.acknowledged = Acknowledged()
@@ -84,7 +88,7 @@ class Writer(threading.Thread):
                 self._transact(serial)
                 self._claim(serial)
         except BotoCoreError:
-            return
+            self._dynamodb.close()
 
     def _put_and_delete(self, serial: int) -> None:
         kept, dropped = (f"PUT#{self._name}", str(serial)), (f"DROP#{self._name}", str(serial))
@@ -219,7 +223,7 @@ def test_versions_and_delete_markers_of_objects_survive_a_kill(mortal: Stack):
     assert again["Metadata"] == {"kept": "yes"}
 
 
-def test_many_items_survive_a_kill_and_the_next_stop(mortal: Stack, capsys: pytest.CaptureFixture[str]):
+def test_many_items_survive_a_kill(mortal: Stack, capsys: pytest.CaptureFixture[str]):
     def load(writer: int) -> None:
         for start in range(writer * 25, MANY, WRITERS * 25):
             puts = [put((f"MANY#{serial}", "META")) for serial in range(start, start + 25)]
@@ -240,10 +244,6 @@ def test_many_items_survive_a_kill_and_the_next_stop(mortal: Stack, capsys: pyte
     mortal.start()
     seconds = time.monotonic() - began
 
-    assert all_items(mortal) == before
-    assert mortal.stop() == 0
-    assert (mortal.data_dir / "journal").stat().st_size == 0
-    mortal.start()
     assert all_items(mortal) == before
     with capsys.disabled():
         print(f"\nready {seconds:.1f} s after a kill with {len(before):,} items in the journal")

@@ -40,9 +40,6 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def test_the_only_line_on_standard_output_is_ready_and_the_base_url(served: Stack):
-    served.stop()
-    served.start()
-
     assert served.stdout == f"READY {served.url}\n"
     assert requests.get(f"{served.url}/health", params={"deep": "true"}, timeout=30).status_code == 200
 
@@ -96,24 +93,21 @@ def test_what_the_emulator_ignores_in_the_template_is_applied(served: Stack):
     assert {"DaysAfterInitiation": 8} in [rule.get("AbortIncompleteMultipartUpload") for rule in rules]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_a_stop_leaves_nothing_running(served: Stack, number: signal.Signals):
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGTERM]],
+    ids=["told once", "told again and again"],
+)
+def test_a_stop_leaves_nothing_running(served: Stack, signals: list[signal.Signals]):
     requests.get(f"{served.url}/health", timeout=30)
     assert len(served.processes) > 1  # a function too
 
-    assert served.stop(number) == 0
+    assert served.stop(*signals) == 0
 
     assert served.processes == []
     assert served.said.endswith("Stopped.\n")
+    assert (served.data_dir / "journal").stat().st_size == 0
     served.start()
-
-
-def test_being_told_twice_is_being_told_once(served: Stack):
-    assert served.stop(signal.SIGINT, signal.SIGINT, signal.SIGTERM) == 0
-
-    assert served.processes == []
-    served.start()
-    assert "Deploying" not in served.said
 
 
 def test_the_emulator_stops_and_saves_when_its_runner_is_killed(served: Stack):
