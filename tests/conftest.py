@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ from chalicelib.store.catalog import DynamoCatalog
 ROOT = Path(__file__).parent.parent
 ALICE = Actor(name="alice", request_id="r-1", source_ip="192.0.2.1")
 BOB = Actor(name="bob")
+
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
 class Clock:
@@ -89,10 +97,14 @@ _TemplateLoader.add_multi_constructor(
 )
 
 
+@cache
+def _template() -> dict[str, Any]:
+    return yaml.load((ROOT / "infra/resources.yaml").read_text(), _TemplateLoader)
+
+
 def template_resource(name: str) -> dict[str, Any]:
     """The properties of a resource in infra/resources.yaml."""
-    template = yaml.load((ROOT / "infra/resources.yaml").read_text(), _TemplateLoader)
-    return template["Resources"][name]["Properties"]
+    return _template()["Resources"][name]["Properties"]
 
 
 def create_tables() -> None:
@@ -115,9 +127,8 @@ def create_stores() -> None:
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials that no AWS knows."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
 
 
