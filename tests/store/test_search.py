@@ -1,0 +1,151 @@
+"""Lists and searches over many versions: whole, in order, and bounded."""
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chalicelib.registry.models import Filters, ModelVersion, Page
+from chalicelib.registry.service import Registry
+from chalicelib.store import search
+from chalicelib.store.schema import CatalogItem, VersionItem
+from tests.conftest import ALICE, draft, parcel
+from tests.store.faults import nothing, watched_calls
+from tests.unit.test_models import version
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def seed(count: int, **fields: object) -> list[ModelVersion]:
+    """Versions put straight into the table, with what a list reads; oldest first."""
+    versions = [
+        version(**{"id": f"seeded-{number:010}", "version": f"v{number}"} | fields).model_copy(
+            update={"published_at": START + timedelta(seconds=number // 3), "number": number}
+        )
+        for number in range(count)
+    ]
+    with VersionItem.batch_write() as batch:
+        for one in versions:
+            item = VersionItem(f"MODEL#{one.id}", "META", seq=1, digest="0" * 64, event_id="0")
+            item.record = one.model_dump_json(exclude_none=True)
+            batch.save(item)
+    with CatalogItem.batch_write() as batch:
+        for one in versions:
+            batch.save(CatalogItem.of(one))
+    return sorted(versions, key=lambda one: one.position)
+
+
+def pages(registry: Registry, filters: Filters, limit: int) -> Iterator[Page]:
+    after = None
+    while True:
+        page = registry.catalog.search(filters, limit, after)
+        yield page
+        if page.after is None:
+            return
+        after = page.after
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100, 1000])
+def test_pages_hold_every_version_once_newest_first(registry: Registry, limit: int) -> None:
+    versions = seed(60 if limit < 100 else 250)
+
+    found = [one.id for page in pages(registry, Filters(), limit) for one in page.versions]
+
+    assert found == [one.id for one in reversed(versions)]
+
+
+def test_what_stays_is_listed_once_while_others_come_and_go(registry: Registry) -> None:
+    stayed = {one.id for one in seed(120)}
+    dice = random.Random(3)
+
+    listed: list[str] = []
+    for number, page in enumerate(pages(registry, Filters(), 20)):
+        listed += [one.id for one in page.versions]
+        added = registry.register(draft("new", f"v{number}"), parcel(), ALICE)
+        if dice.random() < 0.5:
+            registry.delete(added.id, ALICE)
+
+    assert [id_ for id_ in listed if id_ in stayed] == sorted(stayed, reverse=True)
+
+
+def test_a_page_token_still_works_when_its_version_is_gone(registry: Registry) -> None:
+    for number in range(4):
+        registry.register(draft("cat", f"v{number}"), parcel(), ALICE)
+    first = registry.catalog.search(Filters(), 2)
+
+    registry.delete(first.versions[-1].id, ALICE)
+
+    assert [one.version for one in registry.catalog.search(Filters(), 2, first.after).versions] == ["v1", "v0"]
+
+
+@pytest.mark.parametrize(("limit", "batches"), [(10, 1), (100, 1), (101, 2), (1000, 3)])
+def test_a_page_costs_one_query_a_shard_and_one_read_for_100_versions(
+    registry: Registry, limit: int, batches: int
+) -> None:
+    seed(250)
+
+    with watched_calls(nothing, nothing) as calls:
+        registry.catalog.search(Filters(), limit)
+
+    assert sorted(calls) == ["BatchGetItem"] * batches + ["Query"] * 4
+
+
+def test_a_page_ends_before_its_answer_gets_too_large_for_lambda(registry: Registry) -> None:
+    """60 KiB of text that is six times as long in the ASCII JSON of Lambda's answer."""
+    seed(40, description="\x00é" * 20_000)
+
+    sizes = [
+        len(json.dumps("".join(one.model_dump_json() for one in page.versions)))
+        for page in pages(registry, Filters(), 1000)
+    ]
+
+    assert len(sizes) > 1
+    assert all(size < 6_000_000 for size in sizes)
+
+
+def test_a_search_that_finds_little_stops_at_its_bound_and_says_where_to_go_on(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = seed(200)
+    rows_of_a_query = 5
+    original = search.Shard.read_on
+    monkeypatch.setattr(
+        search.Shard, "read_on", lambda self, condition, limit: original(self, condition, rows_of_a_query)
+    )
+    monkeypatch.setattr(search, "MAX_QUERIES", 8)
+
+    with watched_calls(nothing, nothing) as calls:
+        first = registry.catalog.search(Filters(version="v3"), 10)
+    found = [one for page in pages(registry, Filters(version="v3"), 10) for one in page.versions]
+
+    assert calls.count("Query") <= 8
+    assert first.after is not None
+    assert first.versions == ()
+    assert [one.id for one in found] == [one.id for one in versions if one.version == "v3"]
+
+
+def test_a_search_stops_when_its_time_is_up(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed(100)
+    original = search.Shard.read_on
+    monkeypatch.setattr(search.Shard, "read_on", lambda self, condition, limit: original(self, condition, 1))
+    ticks = iter(range(10**6))
+    slow = search.Search(monotonic=lambda: next(ticks) * 10.0)
+
+    page = slow(Filters(version="v0"), 10, None)
+
+    assert page.versions == ()
+    assert page.after is not None
+
+
+def test_no_operation_scans(registry: Registry) -> None:
+    seed(30)
+
+    with watched_calls(nothing, nothing) as calls:
+        registry.catalog.search(Filters(name="no such name", tags={"a": "b"}), 1000)
+        stored = registry.register(draft(), parcel(), ALICE)
+        registry.catalog.version(stored.id)
+        registry.delete(stored.id, ALICE)
+
+    assert "Scan" not in calls
