@@ -3,6 +3,7 @@
 from chalice.app import Chalice
 
 from chalicelib.surface import FORM_TYPES
+from chalicelib.surfaces.documentation import documentation
 from chalicelib.surfaces.health import health
 from chalicelib.surfaces.models import models
 from chalicelib.surfaces.projects import projects
@@ -11,6 +12,6 @@ app = Chalice(app_name="model-registry")
 # Forms carry archives, byte for byte; everything else we accept or answer is text.
 app.api.binary_types = FORM_TYPES
 
-app.register_blueprint(models)
-app.register_blueprint(projects)
-app.register_blueprint(health)
+documentation.surfaces = [models, projects, health, documentation]
+for surface in documentation.surfaces:
+    app.register_blueprint(surface)

@@ -43,7 +43,7 @@ class ModelOut(BaseModel):
     number: int = Field(description="1, 2, 3, ... among the versions of the registered model; never reused.")
     status: str = Field(description="READY: the record and all bytes are stored.")
     target_device: str | None = Field(description="What it was made to run on, as CPU.")
-    precision: list[str] = Field(description="Of its numbers: fp32, fp16, bf16, int8 or int4; any case is accepted.")
+    precision: list[str] = Field(description="fp32, fp16, bf16, int8 or int4, one or several; accepted in any case.")
     size: int = Field(description="Bytes of the archive.")
     format: str | None = Field(
         description="Read from the archive if not stated; a statement it contradicts is refused."
@@ -86,18 +86,33 @@ class ModelOut(BaseModel):
         )
 
 
-def _as_sent(schema: dict[str, Any]) -> None:
-    """A field of a form means what it means in an answer; precisions are accepted in any case."""
-    schema["properties"]["precision"]["items"]["pattern"] = "^([Ff][Pp](32|16)|[Bb][Ff]16|[Ii][Nn][Tt][48])$"
+ANY_CASE = "([Ff][Pp](32|16)|[Bb][Ff]16|[Ii][Nn][Tt][48])"
+
+
+def _described(schema: dict[str, Any]) -> None:
+    """A field of a form means what it means in an answer."""
     for name, field in ModelOut.model_fields.items():
         if field.description and name in schema["properties"]:
             schema["properties"][name].setdefault("description", field.description)
 
 
+def _as_registered(schema: dict[str, Any]) -> None:
+    _described(schema)
+    schema["properties"]["precision"]["items"]["pattern"] = f"^{ANY_CASE}?$"
+
+
+def _as_changed(schema: dict[str, Any]) -> None:
+    """What is not sent stays as it is, so there are no defaults."""
+    _described(schema)
+    schema["properties"]["precision"]["items"]["pattern"] = f"^{ANY_CASE}$"
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
 class RegistrationForm(Metadata):
     """A model and its archive. An empty field counts as not sent."""
 
-    model_config = ConfigDict(json_schema_extra=_as_sent)
+    model_config = ConfigDict(json_schema_extra=_as_registered)
 
     id: ModelId | None = None
     file: bytes = Field(
@@ -112,7 +127,7 @@ class RegistrationForm(Metadata):
 class ChangeForm(Changes):
     """The fields to change. An empty field clears what is not required."""
 
-    model_config = ConfigDict(json_schema_extra=_as_sent)
+    model_config = ConfigDict(json_schema_extra=_as_changed)
 
 
 def require_known_keys(form: Form, known: set[str]) -> None:
