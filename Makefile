@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO_VENV := .venv-demo
 
-.PHONY: help install run clean package deploy lock lint types
+.PHONY: help install test run demo bench clean package deploy lock lint types
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -20,8 +21,21 @@ $(VENV)/.installed: requirements-dev.txt
 run: install  ## Serve the registry here: make run [PORT=4566] [DATA_DIR=.local] [any setting]
 	@exec $(BIN)/python -m infra.local
 
+demo: install $(DEMO_VENV)/.installed  ## Register a real trained model and run it: make demo [URL=http://...] [KEEP=1]
+	@URL="$(URL)" REGISTRY_PYTHON="$(abspath $(BIN))/python" KEEP="$(KEEP)" exec $(DEMO_VENV)/bin/python -m demo
+
+# --no-deps: the list is complete, and leaves out what the demo does not need (pyproject.toml says what).
+$(DEMO_VENV)/.installed: requirements-demo.txt
+	@echo "Installing what the demo needs into $(DEMO_VENV) (about 80 MB, once) ..."
+	@$(PYTHON) -m venv $(DEMO_VENV)
+	@$(DEMO_VENV)/bin/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements-demo.txt
+	@touch $@
+
+bench: install  ## Count AWS calls and compare CPU and cold start with a bare function (docs/performance.md)
+	@$(BIN)/python -m tests.bench
+
 clean:  ## Remove what can be made again: the environment, packages and caches (data in DATA_DIR stays)
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 package: install  ## Write the template and the archives for AWS to build/aws, and check the template
@@ -41,6 +55,7 @@ deploy: package  ## Deploy to AWS: make deploy STACK=name BUCKET=name [PARAMETER
 lock: install  ## Resolve the dependencies of pyproject.toml into the pinned requirements*.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" --group dev pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -c requirements-dev.txt pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -c requirements-dev.txt --group demo -o requirements-demo.txt
 
 lint: install  ## Format and lint
 	$(BIN)/ruff format --check .
@@ -48,3 +63,8 @@ lint: install  ## Format and lint
 
 types: install  ## mypy --strict on what is shipped
 	$(BIN)/mypy
+
+# From the quick to the slow; the emulator serves the last ones.
+test: lint types  ## Every check
+	$(BIN)/python -m pytest tests/unit tests/package/test_architecture.py tests/store tests/contract tests/surfaces \
+		tests/simulators tests/package tests/e2e
