@@ -37,12 +37,13 @@ class StrictGateway(Proxy):
         binary_types: Iterable[str],
         gateway_responses: Mapping[str, Any],
         timeout_seconds: float = TIMEOUT_SECONDS,
-        lanes: int = 8,
+        lanes: int = 6,
     ) -> None:
         super().__init__(upstream, timeout_seconds)
         self._binary_types = set(binary_types)
         self._responses = gateway_responses
-        self._lanes = threading.BoundedSemaphore(lanes)
+        self.lanes = lanes
+        self._free_lanes = threading.BoundedSemaphore(lanes)
 
     @property
     def url(self) -> str:
@@ -66,7 +67,7 @@ class StrictGateway(Proxy):
             return Reply(500, body=f"{media_type} is not binary here: the gateway would mangle this body.".encode())
         base = urlsplit(self.upstream.geturl()).path
         try:
-            with self._lanes:
+            with self._free_lanes:
                 reply = self.forward(replace(request, target=base + request.target.removeprefix(STAGE)))
         except TimeoutError:
             return self._own("INTEGRATION_TIMEOUT", 504)

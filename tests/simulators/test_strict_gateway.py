@@ -35,7 +35,7 @@ def gateway(service: Service) -> Iterator[StrictGateway]:
         yield proxy
 
 
-def gateway_of(service: Service, timeout_seconds: float = 29, lanes: int = 8) -> StrictGateway:
+def gateway_of(service: Service, timeout_seconds: float = 29, lanes: int = 6) -> StrictGateway:
     responses = template_resource("RestAPI")["GatewayResponses"]
     return StrictGateway(f"{service.address}/base", [FORM], responses, timeout_seconds, lanes)
 
