@@ -25,7 +25,7 @@ from multipart import MultipartError, MultipartParser, MultipartPart, parse_opti
 from pydantic import BaseModel, ValidationError
 
 from chalicelib import telemetry
-from chalicelib.registry.errors import InvalidInput, RegistryError, TooLarge, Unavailable
+from chalicelib.registry.errors import InvalidInput, NotConfigured, RegistryError, TooLarge, Unavailable
 from chalicelib.registry.models import Actor
 
 # A Lambda event holds 6 MB, a third more than these bytes as base64, beside the headers.
@@ -33,6 +33,7 @@ MAX_FORM_BYTES = 4_500_000
 MAX_FIELDS = 256
 MULTIPART, URLENCODED = FORM_TYPES = ["multipart/form-data", "application/x-www-form-urlencoded"]
 JSON, TEXT = "application/json", "text/plain"
+POSITION = re.compile(r"[0-9TZ:.-]{27}#[a-zA-Z0-9_-]{16,128}")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 M = TypeVar("M", bound=BaseModel)
@@ -196,7 +197,7 @@ class Surface(Blueprint):
         return Actor(
             request_id=request_id(request),
             source_ip=identity.get("sourceIp"),
-            user_agent=(request.headers.get("user-agent") or "")[:256] or None,
+            user_agent="".join(filter(str.isprintable, request.headers.get("user-agent") or ""))[:256] or None,
         )
 
     def form(self) -> Form:
@@ -229,9 +230,9 @@ class Surface(Blueprint):
         if unknown:
             raise UnsupportedKeys("Invalid query parameter(s)", unknown)
         problems = [
-            problem(["query", name], "must be given once, with a value", "value_error")
+            problem(["query", name], "must be given once, with a value in UTF-8", "value_error")
             for name, values in given.items()
-            if len(values) != 1 or not values[0]
+            if len(values) != 1 or not values[0] or not is_text(name + values[0])
         ]
         if problems:
             raise Unprocessable(problems)
@@ -250,7 +251,7 @@ class Surface(Blueprint):
             except RegistryError as exc:
                 outcome = exc.code
                 response = self._dialect(exc)
-                if isinstance(exc, Unavailable):
+                if isinstance(exc, Unavailable) and not isinstance(exc, NotConfigured):
                     response.headers["Retry-After"] = str(exc.retry_after_seconds)
                     telemetry.log().warning("unavailable", exc_info=exc)
             except Exception as exc:
@@ -281,6 +282,11 @@ def _refusing(allowed: list[str]) -> View:
         return json_response({"detail": f"Method Not Allowed; allowed are: {methods}"}, 405, Allow=methods)
 
     return method_not_allowed
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be stored and sent: bytes that were no UTF-8 may arrive as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def request_id(request: Request) -> str:
@@ -333,7 +339,7 @@ def position_of(token: str, filters: BaseModel) -> str:
     """What `page_token` was made of. Raises Unprocessable."""
     try:
         position, fingerprint = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), "-_", validate=True))
-        is_whole = isinstance(position, str) and fingerprint == _fingerprint(filters)
+        is_whole = bool(POSITION.fullmatch(position)) and fingerprint == _fingerprint(filters)
     except (ValueError, TypeError, RecursionError):
         is_whole = False
     if not is_whole:

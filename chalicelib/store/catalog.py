@@ -67,7 +67,7 @@ class DynamoCatalog:
         self._connection: Connection = RegistryItem._get_connection().connection
         self._new_ulid = new_ulid
         self._retry = retry or Retry()
-        self._search = Search()
+        self._search = Search(self._retry)
 
     def ping(self) -> None:
         try:
@@ -79,7 +79,7 @@ class DynamoCatalog:
         return self._retry(lambda _: self._version_item(model_id)).version()
 
     def search(self, filters: Filters, limit: int, after: str | None = None) -> Page:
-        return self._retry(lambda _: self._search(filters, limit, after))
+        return self._search(filters, limit, after)
 
     def place(self, draft: Draft) -> Placement:
         return self._retry(lambda _: self._place(draft.id, draft))
@@ -152,6 +152,9 @@ class DynamoCatalog:
         return self._retry(attempt)
 
     def events(self, subject: str) -> tuple[Sequence[Event], Head]:
+        return self._retry(lambda _: self._events(subject))
+
+    def _events(self, subject: str) -> tuple[Sequence[Event], Head]:
         with transient_errors_as_busy():
             found = [item.event() for item in EventItem.query(subject, consistent_read=True)]
             if subject.startswith("RM#"):

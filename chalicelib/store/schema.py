@@ -8,7 +8,7 @@
 | a registered model by project and name: id, counter, event head | `NAME#{sha256}` / `META` |
 | where a registered model's name is | `RM#{rm_id}` / `NAME` |
 | the versions of a registered model by number | `RM#{rm_id}` / `V#{number:010d}` |
-| all versions, newest first, and searches | `CATALOG#{0..3}` / `{published_at}#{id}`: only what search reads, casefolded |
+| all versions, newest first, and searches | `CATALOG#{0..3}` / `{published_at}#{id}`: what search reads, casefolded |
 | is this name, version and precision taken, by whom | `CLAIM#{sha256}` / `META` |
 
 **registry-events** (pk subject, sk number of the event): append-only; index `by_day` over all subjects.
@@ -73,12 +73,12 @@ def _digest(*parts: str | None) -> str:
 
 
 class Connected:
-    """How DynamoDB is called: quick to give up, since contention is retried above with a deadline of its own."""
+    """How DynamoDB is called: once, and quick to give up, since `Retry` repeats operations with a deadline."""
 
     table_name: str | None = None
     connect_timeout_seconds = 2
     read_timeout_seconds = 5
-    max_retry_attempts = 1
+    max_retry_attempts = 0
     max_pool_connections = 16
 
 

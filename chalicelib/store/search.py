@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import and_, or_
+from typing import Any
 
 from pynamodb.expressions.condition import Condition
 
@@ -25,7 +26,7 @@ from chalicelib.store.schema import (
     shard_key,
     tag_text,
 )
-from chalicelib.store.transactions import transient_errors_as_busy
+from chalicelib.store.transactions import Busy, RawItem, Retry, transient_errors_as_busy
 
 MAX_QUERIES = 64
 MAX_SECONDS = 15
@@ -71,7 +72,8 @@ class Shard:
 class Search:
     """Answers Catalog.search. Keeps a few threads, for the shards are asked at once."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, retry: Retry, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._retry = retry
         self._threads = ThreadPoolExecutor(CATALOG_SHARDS, thread_name_prefix="shard")
         self._monotonic = monotonic
 
@@ -109,7 +111,7 @@ class Search:
     def _read_on(self, shards: Sequence[Shard], condition: Condition | None, limit: int) -> None:
         # Filtered rows are counted before the filter, so only an unfiltered Query can be told how many are wanted.
         rows = limit if condition is None else None
-        list(self._threads.map(lambda shard: shard.read_on(condition, rows), shards))
+        list(self._threads.map(lambda shard: self._retry(lambda _: shard.read_on(condition, rows)), shards))
 
     def _versions(self, positions: Sequence[str]) -> tuple[list[ModelVersion], bool]:
         """The versions at these positions that are still there, and whether the page got too large for all."""
@@ -129,17 +131,30 @@ class Search:
     def _records(self, ids: Sequence[str]) -> dict[str, str]:
         batches = [ids[at : at + MAX_BATCH_KEYS] for at in range(0, len(ids), MAX_BATCH_KEYS)]
         return {
-            item.pk.partition("#")[2]: item.record
-            for items in self._threads.map(_read_batch, batches)
+            item["pk"]["S"].partition("#")[2]: item["record"]["S"]
+            for items in self._threads.map(self._read_batch, batches)
             for item in items
-            if item.record
+            if "record" in item
         }
 
+    def _read_batch(self, ids: Sequence[str]) -> list[RawItem]:
+        """The items of these versions and tombstones, in any order. What DynamoDB leaves out is asked for again."""
+        table = VersionItem._get_connection()
+        pending: list[Any] = [{"pk": model_key(id_), "sk": META} for id_ in ids]
+        items: list[RawItem] = []
 
-def _read_batch(ids: Sequence[str]) -> list[VersionItem]:
-    """The versions and tombstones of these ids, in any order. PynamoDB asks again for unprocessed keys."""
-    with transient_errors_as_busy():
-        return list(VersionItem.batch_get([(model_key(id_), META) for id_ in ids], consistent_read=True))
+        def read(_: int) -> list[RawItem]:
+            nonlocal pending
+            with transient_errors_as_busy():
+                answer = table.batch_get_item(pending, consistent_read=True)
+            items.extend(answer["Responses"].get(table.table_name, []))
+            left_out = answer.get("UnprocessedKeys", {}).get(table.table_name, {}).get("Keys", [])
+            pending = [{"pk": key["pk"]["S"], "sk": key["sk"]["S"]} for key in left_out]
+            if pending:
+                raise Busy("UnprocessedKeys")
+            return items
+
+        return self._retry(read)
 
 
 def condition_of(filters: Filters) -> Condition | None:

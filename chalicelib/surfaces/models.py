@@ -41,6 +41,7 @@ from chalicelib.surfaces.model_fields import (
 from chalicelib.wiring import registry
 
 MAX_LIMIT = 1000
+MAX_TAG_FILTERS = 20  # a DynamoDB expression may have 4 KB
 ID_FORM = re.compile(r"[a-zA-Z0-9_-]{16,}")
 
 
@@ -102,7 +103,7 @@ models = Surface(__name__, answer_error, {"model_id": Annotated[ModelId, Field(d
 
 
 class ListQuery(BaseModel):
-    """How `GET /models` may be asked. `tag.<key>=<value>` is accepted too, for any key."""
+    """How `GET /models` may be asked. `tag.<key>=<value>` is accepted too, for any 20 keys."""
 
     name: str | None = Field(None, description="substring, any case")
     version: str | None = Field(None, description="exact")
@@ -148,6 +149,10 @@ def list_models() -> Response:
     """
     given = models.query(ListQuery, prefix="tag.")
     tags = {name.removeprefix("tag."): value for name, value in given.items() if name.startswith("tag.")}
+    if len(tags) > MAX_TAG_FILTERS:
+        raise Unprocessable(
+            [problem(["query", "tag."], f"at most {MAX_TAG_FILTERS} tags can be asked for", "too_many")]
+        )
     query = parsed(ListQuery, {name: value for name, value in given.items() if not name.startswith("tag.")}, "query")
     filters = Filters(**query.model_dump(exclude={"limit", "page_token"}), tags=tags)
     after = position_of(query.page_token, filters) if query.page_token else None

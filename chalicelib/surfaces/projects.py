@@ -7,7 +7,7 @@ from chalicelib.surface import JSON, Answer, Detail, Surface
 from chalicelib.surfaces.models import answer_error
 
 projects = Surface(__name__, answer_error)
-RESPONSES = {503: Answer("Geti is not configured", {JSON: Detail}, ("Retry-After",))}
+RESPONSES = {503: Answer("Geti is not configured", {JSON: Detail})}
 
 
 @projects.operation("GET", "/projects", responses=RESPONSES, curl='curl "$REGISTRY/projects"')

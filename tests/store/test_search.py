@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pynamodb.connection.table import TableConnection
 
 from chalicelib.registry.models import Filters, ModelVersion, Page
 from chalicelib.registry.service import Registry
 from chalicelib.store import search
 from chalicelib.store.schema import CatalogItem, VersionItem
+from chalicelib.store.transactions import Retry
 from tests.conftest import ALICE, draft, parcel
 from tests.store.faults import nothing, watched_calls
 from tests.unit.test_models import version
@@ -131,12 +133,29 @@ def test_a_search_stops_when_its_time_is_up(registry: Registry, monkeypatch: pyt
     original = search.Shard.read_on
     monkeypatch.setattr(search.Shard, "read_on", lambda self, condition, limit: original(self, condition, 1))
     ticks = iter(range(10**6))
-    slow = search.Search(monotonic=lambda: next(ticks) * 10.0)
+    slow = search.Search(Retry(), monotonic=lambda: next(ticks) * 10.0)
 
     page = slow(Filters(version="v0"), 10, None)
 
     assert page.versions == ()
     assert page.after is not None
+
+
+def test_versions_that_dynamodb_leaves_out_of_an_answer_are_asked_for_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = seed(10)
+    original = TableConnection.batch_get_item
+
+    def sparing(self: TableConnection, keys: list[dict[str, str]], **options: object) -> dict[str, object]:
+        answer = original(self, keys[:4], **options)
+        left_out = [{name: {"S": value} for name, value in key.items()} for key in keys[4:]]
+        return answer | ({"UnprocessedKeys": {self.table_name: {"Keys": left_out}}} if left_out else {})
+
+    monkeypatch.setattr(TableConnection, "batch_get_item", sparing)
+    page = registry.catalog.search(Filters(), 100)
+
+    assert [one.id for one in page.versions] == [one.id for one in reversed(versions)]
 
 
 def test_no_operation_scans(registry: Registry) -> None:
