@@ -34,7 +34,9 @@ class Raw:
     crc32: int | None = None
     offset: int | None = None
     local: dict[str, int | bytes] = field(default_factory=dict)  # what the local header says instead
+    version: int = 20  # needed, times ten
     hidden: bool = False  # no local header and no data: the record points elsewhere
+    unlisted: bool = False  # no record
 
     def __post_init__(self) -> None:
         if self.packed is None:
@@ -63,14 +65,25 @@ def raw_zip(
         offset = len(body) + shift if entry.offset is None else entry.offset
         if not entry.hidden:
             body += _local_header(entry) + (entry.packed or b"")
-        records += _record(entry, offset)
-    true = {"count": len(entries), "size": len(records), "offset": len(body) + shift}
+        if not entry.unlisted:
+            records += _record(entry, offset)
+    true = {"count": sum(not entry.unlisted for entry in entries), "size": len(records), "offset": len(body) + shift}
     tail = b""
     if zip64 is not None:
         wide = true | zip64
         at = wide.get("at", len(body) + len(records) + shift)
         tail = struct.pack(
-            "<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, wide["count"], wide["count"], wide["size"], wide["offset"]
+            "<4sQ2H2L4Q",
+            b"PK\6\6",
+            wide.get("follow", 44),
+            45,
+            45,
+            0,
+            0,
+            wide["count"],
+            wide["count"],
+            wide["size"],
+            wide["offset"],
         ) + struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
     said = true | end
     length = len(comment) if comment_bytes is None else comment_bytes
@@ -81,25 +94,13 @@ def raw_zip(
 
 
 def _local_header(entry: Raw) -> bytes:
-    said = {"name": entry.name, "flags": entry.flags, "method": entry.method, "crc32": entry.crc32}
+    said = {"name": entry.name, "flags": entry.flags, "method": entry.method, "crc32": entry.crc32, "extra": b""}
     said |= {"packed_size": entry.packed_size, "size": entry.size} | entry.local
+    wide = [said[key] for key in ("size", "packed_size") if said[key] >= 0xFFFF_FFFF]
+    extra = said["extra"] or (struct.pack(f"<HH{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b"")
     sizes = [min(said[key], 0xFFFF_FFFF) for key in ("packed_size", "size")]
-    return (
-        struct.pack(
-            "<4s5H3L2H",
-            b"PK\3\4",
-            20,
-            said["flags"],
-            said["method"],
-            0,
-            0x21,
-            said["crc32"],
-            *sizes,
-            len(said["name"]),
-            0,
-        )
-        + said["name"]
-    )
+    numbers = (20, said["flags"], said["method"], 0, 0x21, said["crc32"], *sizes, len(said["name"]), len(extra))
+    return struct.pack("<4s5H3L2H", b"PK\3\4", *numbers) + said["name"] + extra
 
 
 def _record(entry: Raw, offset: int) -> bytes:
@@ -107,7 +108,20 @@ def _record(entry: Raw, offset: int) -> bytes:
     extra = entry.extra + (struct.pack(f"<HH{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b"")
     size, packed_size, offset = (min(value, 0xFFFF_FFFF) for value in (entry.size, entry.packed_size, offset))
     lengths = (len(entry.name), len(extra), 0)
-    numbers = (3 << 8 | 20, 20, entry.flags, entry.method, 0, 0x21, entry.crc32, packed_size, size, *lengths, 0, 0)
+    numbers = (
+        3 << 8 | 20,
+        entry.version,
+        entry.flags,
+        entry.method,
+        0,
+        0x21,
+        entry.crc32,
+        packed_size,
+        size,
+        *lengths,
+        0,
+        0,
+    )
     return struct.pack("<4s6H3L5H2L", b"PK\1\2", *numbers, entry.mode << 16, offset) + entry.name + extra
 
 
@@ -177,6 +191,7 @@ def _comment_with_an_end() -> bytes:
     return raw_zip(Raw(b"outer.bin"), comment=inner)
 
 
+_LOCAL_ZIP64 = {"size": 0xFFFF_FFFF, "extra": _extra(1, struct.pack("<Q", 8))}
 PROGRAM = b"MZ" + bytes(62)
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
 BOMB = bytes(1_000_000)
@@ -268,6 +283,7 @@ HOSTILE: tuple[Hostile, ...] = (
     Hostile("lzma", "packed with LZMA", lambda: _packed_with(zipfile.ZIP_LZMA)),
     Hostile("deflate64", "packed with Deflate64", _of(Raw(method=9))),
     Hostile("unknown-method", "packed with method 250", _of(Raw(method=250))),
+    Hostile("newer-zip", "needs version 6.3", _of(Raw(version=63))),
     Hostile("patch", "a patch of another file", _of(Raw(flags=UTF8 | 1 << 5))),
     # Bombs.
     Hostile("deflate-bomb", "decompression bomb", lambda: raw_zip(Raw(b"zeros", BOMB, zipfile.ZIP_DEFLATED))),
@@ -278,9 +294,9 @@ HOSTILE: tuple[Hostile, ...] = (
         "holds more than the 2,000 bytes",
         lambda: raw_zip(Raw(b"zeros", BOMB, 8, size=2000)),
     ),
-    Hostile("overlapping-fully", "overlap", _kernel_bomb),
-    Hostile("overlapping-by-quoting", "overlap", _quoting_bomb),
-    Hostile("entry-over-the-directory", "reaches into", _of(Raw(packed_size=1000, size=1000))),
+    Hostile("overlapping-fully", "overlaps what follows", _kernel_bomb),
+    Hostile("overlapping-by-quoting", "overlaps what follows", _quoting_bomb),
+    Hostile("entry-over-the-directory", "overlaps what follows", _of(Raw(packed_size=1000, size=1000))),
     Hostile(
         "padded-with-empty-blocks",
         "far more bytes packed",
@@ -297,6 +313,21 @@ HOSTILE: tuple[Hostile, ...] = (
     Hostile("other-local-method", "packed otherwise", _of(Raw(local={"method": 8}))),
     Hostile("other-local-size", "another size or checksum", _of(Raw(local={"size": 6}))),
     Hostile("other-local-checksum", "another size or checksum", _of(Raw(local={"crc32": 1}))),
+    Hostile("other-local-zip64-size", "another size or checksum", _of(Raw(local=_LOCAL_ZIP64))),
+    Hostile(
+        "other-local-second-name",
+        "second, different name",
+        _of(Raw(local={"extra": _unicode_path(b"model.bin", b"x")})),
+    ),
+    Hostile("damaged-local-extra-field", "damaged extra field", _of(Raw(local={"extra": b"\1\2\xff\xff"}))),
+    Hostile("local-sizes-follow", "packed otherwise", _of(Raw(local={"flags": UTF8 | 8}))),
+    Hostile("unlisted-entry", "belong to no entry", _of(Raw(), Raw(b"../evil", unlisted=True), Raw(b"b"))),
+    Hostile("unlisted-last-entry", "belong to no entry", _of(Raw(), Raw(b"../evil", unlisted=True))),
+    Hostile(
+        "overlapping-by-a-long-extra-field",
+        "overlaps what follows",
+        _of(Raw(local={"extra": _extra(9, b"")}, packed=b"abc", packed_size=7), Raw(b"b")),
+    ),
     Hostile("locally-encrypted", "packed otherwise", _of(Raw(local={"flags": UTF8 | 1}))),
     Hostile("no-local-header", "does not begin where", lambda: raw_zip(Raw()).replace(b"PK\3\4", b"PK\3\5")),
     # Contents that are not what they are said to be.

@@ -27,7 +27,7 @@ from chalicelib.registry.zip_reader import (
     STORED,
     Entry,
     RangeReader,
-    check_local_header,
+    check_local_headers,
     content,
     quoted,
     read_directory,
@@ -39,6 +39,8 @@ MAX_PATH_BYTES = 1024
 MAX_NAME_BYTES = 255  # of ext4, APFS, NTFS
 VERIFIED_BYTES = 64 * 1024**2  # about a second in Lambda
 LOCAL_HEADER_READS = 128  # neighbours share a read; 30 ms each from S3
+ZIP64_VERSION = 45  # what Deflate and Zip64 need at most; `unzip` takes no more
+FOLDER_KINDS = {stat.S_IFDIR, 0xF000}  # the latter is the mode -1, of Maven's archiver
 
 
 class ArchiveEntry(BaseModel):
@@ -74,13 +76,15 @@ def inspect_archive(file: BinaryIO, *, declared_format: str | None = None) -> Ar
     Raises InvalidArchive, whose text says what is wrong and what would be right.
     """
     reader = RangeReader(file)
-    entries = read_directory(reader)
+    directory = read_directory(reader)
+    entries = directory.entries
     for entry in entries:
         _check_path(entry.path)
         _check_kind(entry)
         _check_packing(entry)
     _check_clashes(entries)
     _check_totals(entries)
+    check_local_headers(reader, directory, LOCAL_HEADER_READS)
     _verify_contents(reader, entries)
     files = [entry for entry in entries if not entry.is_folder]
     detected = detect_formats(reader, files)
@@ -127,7 +131,7 @@ def _check_kind(entry: Entry) -> None:
     kinds = {stat.S_IFMT(mode) for mode in entry.modes} - {0, stat.S_IFREG}
     if stat.S_IFLNK in kinds:
         raise InvalidArchive(f"Entry {quoted(entry.path)} is a symbolic link; send the file it points at.")
-    if kinds - ({stat.S_IFDIR} if entry.is_folder else set()):
+    if kinds - (FOLDER_KINDS if entry.is_folder else set()):
         raise InvalidArchive(f"Entry {quoted(entry.path)} is a special file; only files and folders are accepted.")
     if entry.is_folder and entry.size_bytes:
         raise InvalidArchive(f"Entry {quoted(entry.path)} is a folder but holds data.")
@@ -144,6 +148,10 @@ def _check_packing(entry: Entry) -> None:
         raise InvalidArchive(
             f"Entry {quoted(entry.path)} is packed with {method};"
             " pack it with Deflate or store it, so that every device can unpack it."
+        )
+    if entry.needs_version > ZIP64_VERSION:
+        raise InvalidArchive(
+            f"Entry {quoted(entry.path)} needs version {entry.needs_version / 10} of ZIP; at most 4.5 is accepted."
         )
     if entry.method == STORED and entry.packed_bytes != entry.size_bytes:
         raise InvalidArchive(f"Entry {quoted(entry.path)} is stored, but its two sizes differ.")
@@ -188,13 +196,9 @@ def _check_totals(entries: list[Entry]) -> None:
 
 
 def _verify_contents(reader: RangeReader, entries: list[Entry]) -> None:
-    """Local headers as far as the reads go; of a small archive, contents as far as VERIFIED_BYTES go."""
-    reads_end = reader.read_count + LOCAL_HEADER_READS
-    left_bytes = VERIFIED_BYTES if reader.is_whole else 0
-    for entry in sorted(entries, key=lambda entry: entry.offset):
-        if reader.read_count >= reads_end:
-            return
-        check_local_header(reader, entry)
-        if entry.size_bytes <= left_bytes and reader.is_whole:
+    """Of a small archive, every content against its size and CRC-32, as far as VERIFIED_BYTES go."""
+    left_bytes = VERIFIED_BYTES if reader.is_whole else -1
+    for entry in entries:
+        if entry.size_bytes <= left_bytes:
             left_bytes -= entry.size_bytes
             deque(content(reader, entry), maxlen=0)

@@ -16,7 +16,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from struct import Struct, unpack_from
 from typing import BinaryIO, NamedTuple
 
@@ -33,6 +32,7 @@ STORED, DEFLATED = 0, 8
 METHOD_NAMES = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 99: "AES encryption"}
 ENCRYPTED_FLAGS = 1 | 1 << 6 | 1 << 13  # encrypted, strongly encrypted, local headers masked
 PATCHED_FLAG, SIZES_FOLLOW_FLAG, UTF8_FLAG = 1 << 5, 1 << 3, 1 << 11
+DESCRIPTOR_BYTES = (12, 16, 20, 24)  # CRC-32 and sizes behind the data; with or without signature and Zip64
 
 _END = Struct("<4s4H2LH")
 _END64 = Struct("<4sQ2H2L4Q")
@@ -58,6 +58,7 @@ class Entry:
     flags: int
     modes: tuple[int, ...]  # Unix modes, from the attributes and from extra fields
     offset: int
+    needs_version: int  # times ten
 
     @property
     def is_folder(self) -> bool:
@@ -71,6 +72,19 @@ class Entry:
     def least_end(self) -> int:
         """Where the entry's bytes end at the earliest: the local header may be longer."""
         return self.offset + _LOCAL.size + len(self.raw_name) + self.packed_bytes
+
+
+class Directory(NamedTuple):
+    """The entries, in the order in which they are listed, and where in the file the list begins."""
+
+    entries: list[Entry]
+    offset: int
+
+    def in_file_order(self) -> list[tuple[Entry, int]]:
+        """Each entry and where the next one, or the directory, begins."""
+        placed = sorted(self.entries, key=lambda entry: entry.offset)
+        ends = [*(entry.offset for entry in placed[1:]), self.offset]
+        return list(zip(placed, ends, strict=False))
 
 
 class RangeReader:
@@ -116,7 +130,7 @@ def quoted(name: str) -> str:
     return repr(name if len(name) <= 120 else name[:117] + "...")
 
 
-def read_directory(reader: RangeReader) -> list[Entry]:
+def read_directory(reader: RangeReader) -> Directory:
     """Every entry, in the order of the directory.
 
     Raises InvalidArchive where extractors could disagree about what the archive holds.
@@ -130,9 +144,10 @@ def read_directory(reader: RangeReader) -> list[Entry]:
             f" at most {MAX_DIRECTORY_BYTES:,} are accepted."
         )
     _check_directory_place(end)
-    entries = list(_records(reader.at(end.directory_offset, end.directory_bytes), end.entry_count))
-    _check_layout(entries, end.directory_offset)
-    return entries
+    records = reader.at(end.directory_offset, end.directory_bytes)
+    directory = Directory(list(_records(records, end.entry_count)), end.directory_offset)
+    _check_layout(directory)
+    return directory
 
 
 def _find_end(reader: RangeReader) -> _End:
@@ -172,8 +187,9 @@ def _find_end64(reader: RangeReader, classic: _End) -> _End:
     if data[_END64.size : _END64.size + 4] != _LOCATOR64_SIGNATURE:
         return classic
     _, disk, offset64, disks = _LOCATOR64.unpack_from(data, _END64.size)
-    signature, _, _, _, *disks64, here, count, size, offset = _END64.unpack_from(data)
-    if signature != _END64_SIGNATURE or offset64 != record_at or (disk, disks, *disks64) != (0, 1, 0, 0):
+    signature, follow_bytes, _, _, *disks64, here, count, size, offset = _END64.unpack_from(data)
+    in_place = signature == _END64_SIGNATURE and offset64 == record_at and follow_bytes == _END64.size - 12
+    if not in_place or (disk, disks, *disks64) != (0, 1, 0, 0):
         raise InvalidArchive("The archive's Zip64 end record is damaged or not where its locator says.")
     end = _End(count, size, offset, record_at)
     unsaid = (0xFFFF, _IN_ZIP64, _IN_ZIP64)
@@ -217,13 +233,13 @@ def _record(directory: bytes, at: int) -> tuple[Entry, int]:
     path = decoded_name(raw_name, flags)
     if end > len(directory):
         raise InvalidArchive(f"The archive's directory is cut short at entry {quoted(path)}.")
-    if disk or needed & 0xFF > 63:
-        raise InvalidArchive(f"Entry {quoted(path)} needs a newer or a split ZIP format than is accepted.")
+    if disk:
+        raise InvalidArchive(f"Entry {quoted(path)} is in another volume; send the archive as a single ZIP file.")
     extras = _extra_fields(directory[extra_at : extra_at + lengths[1]], path)
     _check_unicode_path(extras, path)
     size, packed, offset = _in_zip64(extras.get(0x0001, b""), path, size, packed, offset)
     modes = (attributes >> 16, *_asi_mode(extras))
-    return Entry(path, raw_name, size, packed, crc32, method, flags, modes, offset), end
+    return Entry(path, raw_name, size, packed, crc32, method, flags, modes, offset, needed & 0xFF), end
 
 
 def decoded_name(raw_name: bytes, flags: int) -> str:
@@ -269,26 +285,40 @@ def _in_zip64(field: bytes, path: str, *values: int) -> list[int]:
     return [next(wide) if value == _IN_ZIP64 else value for value in values]
 
 
-def _check_layout(entries: list[Entry], directory_offset: int) -> None:
+def _check_layout(directory: Directory) -> None:
     """No entry shares bytes with another (so no byte is inflated twice), and the first begins the file."""
-    placed = sorted(entries, key=lambda entry: entry.offset)
-    if placed and placed[0].offset:
+    placed = directory.in_file_order()
+    if placed and placed[0][0].offset:
         raise InvalidArchive(
-            f"The archive has {placed[0].offset:,} bytes before its first entry (a self-extracting program?)."
+            f"The archive has {placed[0][0].offset:,} bytes before its first entry (a self-extracting program?)."
             " Send the plain ZIP."
         )
-    for one, other in pairwise(placed):
-        if one.least_end > other.offset:
-            raise InvalidArchive(f"Entries {quoted(one.path)} and {quoted(other.path)} overlap in the file.")
-    if placed and placed[-1].least_end > directory_offset:
-        raise InvalidArchive(f"Entry {quoted(placed[-1].path)} reaches into the archive's directory.")
+    for entry, end in placed:
+        if entry.least_end > end:
+            raise InvalidArchive(f"Entry {quoted(entry.path)} overlaps what follows it in the file.")
 
 
-def check_local_header(reader: RangeReader, entry: Entry) -> int:
-    """Where the entry's packed bytes begin. Raises InvalidArchive if its own header contradicts the directory.
+def check_local_headers(reader: RangeReader, directory: Directory, max_reads: int) -> None:
+    """Raises InvalidArchive if an entry's own header contradicts the directory, or bytes belong to no entry.
 
-    Extractors that read the archive as a stream believe this header, not the directory.
+    Extractors that read the archive as a stream believe these headers, not the directory. In file order, as far as
+    max_reads go.
     """
+    reads_end = reader.read_count + max_reads
+    for entry, end in directory.in_file_order():
+        if reader.read_count >= reads_end:
+            return
+        surplus = end - _data_offset(reader, entry) - entry.packed_bytes
+        if surplus < 0:
+            raise InvalidArchive(f"Entry {quoted(entry.path)} overlaps what follows it in the file.")
+        if surplus and not (entry.flags & SIZES_FOLLOW_FLAG and surplus in DESCRIPTOR_BYTES):
+            raise InvalidArchive(
+                f"Entry {quoted(entry.path)} is followed by {surplus:,} bytes that belong to no entry."
+            )
+
+
+def _data_offset(reader: RangeReader, entry: Entry) -> int:
+    """Where the entry's packed bytes begin, behind its own header, which must agree with the directory."""
     header = reader.at(entry.offset, _LOCAL.size + len(entry.raw_name))
     if header[:4] != _LOCAL_SIGNATURE or len(header) < _LOCAL.size + len(entry.raw_name):
         raise InvalidArchive(f"Entry {quoted(entry.path)} does not begin where the archive's directory says.")
@@ -296,20 +326,22 @@ def check_local_header(reader: RangeReader, entry: Entry) -> int:
     same_name = header[_LOCAL.size :] == entry.raw_name and name_bytes == len(entry.raw_name)
     if not same_name or ((flags ^ entry.flags) & UTF8_FLAG and not entry.raw_name.isascii()):
         raise InvalidArchive(f"Entry {quoted(entry.path)} has another name in its own header.")
-    if method != entry.method or (flags ^ entry.flags) & ENCRYPTED_FLAGS:
+    if method != entry.method or (flags ^ entry.flags) & (ENCRYPTED_FLAGS | SIZES_FOLLOW_FLAG):
         raise InvalidArchive(f"Entry {quoted(entry.path)} is packed otherwise than the archive's directory says.")
-    if not flags & SIZES_FOLLOW_FLAG:
-        _check_local_sizes(entry, crc32, packed, size)
-    return entry.offset + len(header) + int(extra_bytes)
+    extra_at = entry.offset + len(header)
+    extras = _extra_fields(reader.at(extra_at, extra_bytes), entry.path)
+    _check_unicode_path(extras, entry.path)
+    _check_local_sizes(entry, extras, crc32, packed, size)
+    return extra_at + int(extra_bytes)
 
 
-def _check_local_sizes(entry: Entry, crc32: int, packed: int, size: int) -> None:
-    said = (
-        packed in (entry.packed_bytes, _IN_ZIP64),
-        size in (entry.size_bytes, _IN_ZIP64),
-        crc32 == entry.crc32,
-    )
-    if not all(said):
+def _check_local_sizes(entry: Entry, extras: dict[int, bytes], *stated: int) -> None:
+    """The stated CRC-32, packed and inflated size; all may be 0 where the true ones follow the data."""
+    crc32, packed, size = stated
+    if entry.flags & SIZES_FOLLOW_FLAG and not crc32 and {packed, size} <= {0, _IN_ZIP64}:
+        return
+    size, packed = _in_zip64(extras.get(0x0001, b""), entry.path, size, packed)
+    if (crc32, packed, size) != (entry.crc32, entry.packed_bytes, entry.size_bytes):
         raise InvalidArchive(f"Entry {quoted(entry.path)} has another size or checksum in its own header.")
 
 
@@ -337,7 +369,7 @@ def content(reader: RangeReader, entry: Entry, chunk_bytes: int = CHUNK_BYTES) -
 
 def head(reader: RangeReader, entry: Entry, count: int) -> bytes:
     """The first bytes the entry holds, at most count, from one read; fewer if they are packed in an odd way."""
-    start = check_local_header(reader, entry)
+    start = _data_offset(reader, entry)
     packed = reader.at(start, min(entry.packed_bytes, max(count, HEAD_BYTES)))
     if entry.method == STORED:
         return packed[:count]
@@ -372,7 +404,7 @@ def _inflated(inflater: "zlib._Decompress", packed: bytes, chunk_bytes: int) -> 
 
 
 def _packed(reader: RangeReader, entry: Entry, chunk_bytes: int) -> Iterator[bytes]:
-    start = check_local_header(reader, entry)
+    start = _data_offset(reader, entry)
     end = start + entry.packed_bytes
     while start < end:
         piece = reader.at(start, min(chunk_bytes, end - start))
