@@ -31,6 +31,7 @@ from chalicelib.registry.models import Actor
 # A Lambda event holds 6 MB, a third more than these bytes as base64, beside the headers.
 MAX_FORM_BYTES = 4_500_000
 MAX_FIELDS = 256
+MAX_POSITION_LENGTH = 512
 MULTIPART, URLENCODED = FORM_TYPES = ["multipart/form-data", "application/x-www-form-urlencoded"]
 JSON, TEXT = "application/json", "text/plain"
 POSITION = re.compile(r"[0-9TZ:.-]{27}#[a-zA-Z0-9_-]{16,128}")

@@ -42,6 +42,7 @@ from chalicelib.wiring import registry
 
 MAX_LIMIT = 1000
 MAX_TAG_FILTERS = 20  # a DynamoDB expression may have 4 KB
+MAX_ID_LENGTH = 128
 ID_FORM = re.compile(r"[a-zA-Z0-9_-]{16,}")
 
 
@@ -292,9 +293,11 @@ def download_model(model_id: str) -> Response:
 
 
 def valid_id(model_id: str) -> str:
-    """Raises InvalidId unless this may be the id of a model."""
+    """Raises InvalidId unless this has the form of an id, NotFound if it is longer than any (and than a key may be)."""
     if not ID_FORM.fullmatch(model_id):
         raise InvalidId("Invalid format for model ID.")
+    if len(model_id) > MAX_ID_LENGTH:
+        raise NotFound("Model not found.")
     return model_id
 
 
