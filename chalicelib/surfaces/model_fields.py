@@ -104,6 +104,7 @@ def _as_registered(schema: dict[str, Any]) -> None:
 def _as_changed(schema: dict[str, Any]) -> None:
     """What is not sent stays as it is, so there are no defaults."""
     _described(schema)
+    schema["minProperties"] = 1
     schema["properties"]["precision"]["items"]["pattern"] = f"^{ANY_CASE}$"
     for field in schema["properties"].values():
         field.pop("default", None)

@@ -1,0 +1,123 @@
+"""The document against the running service: what it allows is answered as it says, what it forbids is refused.
+
+schemathesis makes the requests from the served document, the same ones every time, through the strict gateway. They
+are independent of each other: no request uses what another was answered.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+import app  # noqa: F401 - it says which surfaces there are
+from chalicelib.surfaces.documentation import documentation
+from tests.conftest import ARCHIVE
+from tests.e2e.strict_stack import Api
+
+MAX_SECONDS = 60
+MAX_EXAMPLES = 40
+CONFORMANCE = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+# What a form holds as text; a string that is no JSON would end every request there.
+JSON_TEXTS = {
+    "overview": '{"layers": 12}',
+    "optimization_capabilities": "{}",
+    "labels": '["cat", {"name": "dog"}]',
+    "tags": '{"team": "vision"}',
+}
+ACCEPTED = {200, 201, 204, 307}
+# What the state forbids, not the document.
+REFUSED_BY_STATE = {404, 409, 412}
+
+
+@pytest.fixture(scope="session")
+def deadline() -> float:
+    """When the requests end, whatever was not asked by then."""
+    return time.monotonic() + MAX_SECONDS
+
+
+@pytest.fixture(scope="session")
+def model_id(api: Api) -> str:
+    return api.register()
+
+
+@pytest.fixture(scope="session")
+def served_document(api: Api) -> Any:
+    return schemathesis.openapi.from_url(f"{api.url}/openapi.json")
+
+
+OPERATIONS = [operation for surface in documentation.surfaces for operation in surface.operations]
+CAN_BE_WRONG = [
+    operation for operation in OPERATIONS if operation.query or operation.body or "{model_id}" in operation.path
+]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.view)
+def test_what_the_document_allows_is_answered_as_it_says(served_document, operation, model_id, deadline):
+    def ask(case: Any) -> None:
+        make_real(case, model_id)
+        answer = case.call(timeout=30)
+        case.validate_response(answer, checks=CONFORMANCE)
+        if not operation.path.startswith("/projects"):  # 503 until a Geti server is configured
+            assert answer.status_code in ACCEPTED | REFUSED_BY_STATE, answer.text
+
+    ask_all(served_document[operation.path][operation.method], GenerationMode.POSITIVE, ask, deadline)
+
+
+@pytest.mark.parametrize("operation", CAN_BE_WRONG, ids=lambda operation: operation.view)
+def test_what_the_document_forbids_is_refused_as_it_says(served_document, operation, deadline):
+    # In a form a value of another type is text like any other, and may be accepted.
+    checks = CONFORMANCE if operation.body else [*CONFORMANCE, negative_data_rejection]
+
+    def ask(case: Any) -> None:
+        case.validate_response(case.call(timeout=30), checks=[*checks, not_a_server_error])
+
+    ask_all(served_document[operation.path][operation.method], GenerationMode.NEGATIVE, ask, deadline)
+
+
+def ask_all(operation: Any, mode: GenerationMode, ask: Callable[[Any], None], deadline: float) -> None:
+    """Ask with every case that schemathesis makes, until the deadline."""
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=MAX_EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        # No shrinking: a failure names its request, and a minute is soon over.
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def ask_each(case: Any) -> None:
+        if time.monotonic() < deadline:
+            ask(case)
+
+    ask_each()
+
+
+def make_real(case: Any, model_id: str) -> None:
+    """Put in what no schema can tell: the id of a model, an archive, JSON as text; no page token, no digest."""
+    if "model_id" in case.path_parameters and case.method.upper() != "DELETE":
+        case.path_parameters["model_id"] = model_id
+    case.query.pop("page_token", None)
+    if isinstance(case.body, dict):
+        case.body.pop("sha256", None)
+        case.body.update({name: text for name, text in JSON_TEXTS.items() if name in case.body})
+        if "file" in case.body:
+            case.body["file"] = ARCHIVE
