@@ -57,7 +57,7 @@ EVERYWHERE = {
     504: ("Timeout", Answer("No answer within 29 seconds; look before you repeat a change", {JSON: GatewayError})),
 }
 ELSEWHERE = {
-    404: ("UnknownRoute", Answer("There is nothing at this path", {JSON: Detail})),
+    404: ("UnknownRoute", Answer("There is nothing at this path", {JSON: Detail, "application/problem+json": Detail})),
     405: ("MethodNotAllowed", Answer("The path does not have this method", {JSON: Detail}, ("Allow",))),
 }
 
