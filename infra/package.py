@@ -158,6 +158,8 @@ def _forget_old_packages(build: Path) -> None:
     newest_first = sorted(build.glob("package-*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in newest_first[_KEPT_PACKAGES:]:
         shutil.rmtree(old)
+    for interrupted in build.glob("unfinished-*"):
+        shutil.rmtree(interrupted, ignore_errors=True)
 
 
 def main(arguments: list[str]) -> int:

@@ -3,11 +3,13 @@
 Deploys only when something changed since the last deployment to the same data: sources, tools or the overlay.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local import STACK
 from infra.local.overlay import Local, Template, overlaid
@@ -58,36 +60,44 @@ def is_deployed(local: Local) -> bool:
     return bool(stacks) and stacks[0]["StackStatus"] in _DONE
 
 
-def deploy(package: Path, local: Local, workspace: Path) -> None:
-    """Bring the stack to what the package says; the data in it stays. Raises DeploymentError."""
+def deploy(package: Path, local: Local, workspace: Path, process_group: int) -> None:
+    """Bring the stack to what the package says; the data in it stays. Raises DeploymentError.
+
+    The commands join the process group, the emulator's, and so end with it however it ends: one left over
+    would wait for the next emulator on the port, and deploy there what was wanted here.
+    """
+    try:
+        _deploy(package, local, workspace, process_group)
+    except (ClientError, BotoCoreError) as exc:
+        raise DeploymentError(f"The emulator refused the deployment: {exc}") from exc
+
+
+def _deploy(package: Path, local: Local, workspace: Path, process_group: int) -> None:
+    aws = partial(_aws, local, process_group)
     template = overlaid(json.loads((package / TEMPLATE).read_text()), local)
     # Beside the archives, because the template names them relative to itself.
     source, target = package / f"local-{local.port}.json", workspace / "deployed-template.json"
     source.write_text(json.dumps(template))
     try:
-        client("s3", local).create_bucket(Bucket=CODE_BUCKET)
-        _aws(
-            local,
-            "package",
-            "--template-file",
-            source,
-            "--output-template-file",
-            target,
-            "--s3-bucket",
-            CODE_BUCKET,
-        )
+        _create_code_bucket(local)
+        code = ("--s3-bucket", CODE_BUCKET)
+        aws("package", "--template-file", source, "--output-template-file", target, *code)
     finally:
         source.unlink()
-    # fmt: off
-    _aws(
-        local, "deploy", "--template-file", target, "--stack-name", STACK, "--s3-bucket", CODE_BUCKET,
-        "--no-fail-on-empty-changeset", "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND",
-    )
-    # fmt: on
+    capabilities = ("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
+    stack = ("--stack-name", STACK, "--no-fail-on-empty-changeset")
+    aws("deploy", "--template-file", target, *stack, *code, *capabilities)
     _apply_what_the_emulator_ignores(template, local)
 
 
-def _aws(local: Local, command: str, *arguments: str | Path) -> None:
+def _create_code_bucket(local: Local) -> None:
+    s3 = client("s3", local)
+    # An interrupted deployment may have left it.
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=CODE_BUCKET)
+
+
+def _aws(local: Local, process_group: int, command: str, *arguments: str | Path) -> None:
     aws = [sys.executable, "-m", "awscli", "cloudformation", command]
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -101,7 +111,8 @@ def _aws(local: Local, command: str, *arguments: str | Path) -> None:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "PYTHONWARNINGS": "ignore",
     }
-    run = subprocess.run([*aws, *map(str, arguments)], env=environment, capture_output=True, text=True)
+    whole = [*aws, *map(str, arguments)]
+    run = subprocess.run(whole, env=environment, process_group=process_group, capture_output=True, text=True)
     if run.returncode != 0:
         reasons = _failures(local) or [run.stderr.strip() or run.stdout.strip()]
         raise DeploymentError(f"aws cloudformation {command} failed: {'; '.join(reasons)}")

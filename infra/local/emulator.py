@@ -25,7 +25,7 @@ from ministack import app as ministack
 from ministack.core.persistence import save_state
 from ministack.services import apigateway_v1, dynamodb
 
-from infra.local import CHECKPOINT_PATH, REFUSAL, STACK
+from infra.local import CHECKPOINT_PATH, DEPLOYING, REFUSAL, STACK
 from infra.local.journal import BrokenJournalError, Journal
 from infra.local.overlay import API_ALIAS
 from infra.local.tables import DurableTables, flush, identity, saved_file
@@ -201,8 +201,13 @@ def _stop_trigger() -> asyncio.Event:
         loop.add_signal_handler(number, stop.set)
 
     def wait_for_the_end_of_the_runner() -> None:
+        said = b""
         # Not sys.stdin: Python cannot exit while a thread waits in it.
-        os.read(0, 1)
+        while byte := os.read(0, 1):
+            said = byte
+        if said == DEPLOYING:
+            # Half a deployment must not be saved.
+            os.killpg(os.getpgrp(), signal.SIGKILL)
         loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=wait_for_the_end_of_the_runner, daemon=True).start()

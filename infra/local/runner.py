@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from chalicelib.settings import Settings, SettingsError, read_settings
-from infra.local import CHECKPOINT_PATH, REFUSAL
+from infra.local import CHECKPOINT_PATH, DEPLOYED, DEPLOYING, REFUSAL
 from infra.local.deploy import DeploymentError, deploy, deployment_digest, is_deployed
 from infra.local.overlay import Local
 from infra.package import ROOT, PackagingError, packaged
@@ -105,7 +105,7 @@ def _serve(options: Options) -> None:
         _check_port(options.local.port)
         package = options.package or _package()
         with _emulator(options, lock) as emulator:
-            _deploy_if_changed(package, options)
+            _deploy_if_changed(package, options, emulator)
             _wait_until_healthy(options, emulator)
             print(f"READY {options.local.base_url}", flush=True)
             code = emulator.wait()
@@ -195,7 +195,7 @@ def _emulator(options: Options, lock: IO[str]) -> Iterator[subprocess.Popen[byte
             stdout=log,
             stderr=log,
             # Ctrl-C reaches the runner alone, which then stops the emulator in its own time.
-            start_new_session=True,
+            process_group=0,
             pass_fds=[lock.fileno()],
         )
     # The lock names both: whoever finds the data in use, or something left over, knows what to look for.
@@ -257,17 +257,40 @@ def _death_of_the_emulator(options: Options, code: int) -> str:
     return f"The emulator ended by itself (exit code {code}); its log is {log}."
 
 
-def _deploy_if_changed(package: Path, options: Options) -> None:
+def _deploy_if_changed(package: Path, options: Options, emulator: subprocess.Popen[bytes]) -> None:
     digest = deployment_digest(package, options.local)
     note = options.data_dir / "deployed.json"
     if _noted(note) == digest and is_deployed(options.local):
         return
     _say("Deploying ...")
     note.unlink(missing_ok=True)
-    deploy(package, options.local, options.data_dir)
-    # What was deployed must survive a crash as well; the journal holds only what is in the tables.
-    _checkpoint(options.local)
+    with _whole_or_not_at_all(emulator):
+        deploy(package, options.local, options.data_dir, emulator.pid)
+        # What was deployed must survive a crash as well; the journal holds only what is in the tables.
+        _checkpoint(options.local)
     note.write_text(json.dumps({"digest": digest}))
+
+
+@contextlib.contextmanager
+def _whole_or_not_at_all(emulator: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A deployment that does not end is not saved: CloudFormation cannot go on from the middle of one.
+
+    The emulator then ends as in a crash, with what it had before, and with all that was acknowledged.
+    """
+    _tell(emulator, DEPLOYING)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(emulator.pid, signal.SIGKILL)
+        raise
+    _tell(emulator, DEPLOYED)
+
+
+def _tell(emulator: subprocess.Popen[bytes], word: bytes) -> None:
+    if emulator.stdin is not None:
+        emulator.stdin.write(word)
+        emulator.stdin.flush()
 
 
 def _checkpoint(local: Local) -> None:

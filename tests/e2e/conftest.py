@@ -36,13 +36,18 @@ class Stack:
 
     def start(self, **settings: str) -> None:
         """Returns when it is ready. Fails with what it said if it does not get there."""
-        self._process = self.run(**settings)
+        self.begin(**settings)
+        assert self._process
         assert self._process.stdout
         self.stdout = self._process.stdout.readline()
         if not self.stdout:
             # "replace": what the emulator's functions log is not ours to decode.
             log = (self.data_dir / "emulator.log").read_text(errors="replace")[-5000:]
             pytest.fail(f"The stack did not start.\n{self.said}\n{log}")
+
+    def begin(self, **settings: str) -> None:
+        """Start it and do not wait."""
+        self._process = self.run(**settings)
 
     def run(self, **variables: str) -> subprocess.Popen[str]:
         """`make run` without make. What it says on standard error is in `said`."""
