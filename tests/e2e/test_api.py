@@ -202,7 +202,7 @@ def test_limits_and_page_tokens_are_checked(api: Api, query: str):
     assert answer.json()["detail"][0]["loc"] == ["query", query.partition("=")[0]]
 
 
-@pytest.mark.parametrize("value", ["%00", "%FF%FE", "%ED%A0%80", "a" * 5000, "%F0%9F%A6%86"])
+@pytest.mark.parametrize("value", ["%00", "%FF%FE", "%ED%A0%80", "q" * 5000, "%F0%9F%A6%A4"])
 def test_no_filter_value_breaks_a_search(api: Api, value: str):
     assert api.get(f"/models?name={value}").status_code == 404
 
