@@ -37,7 +37,9 @@ class UnsupportedFileType(RegistryError):
 class ModelOut(BaseModel):
     """A model version as clients see it; what is unknown is null. Dates are UTC."""
 
-    id: str = Field(description="Identifies this version of the model; a UUID4 unless the publisher chose another.")
+    id: str = Field(
+        description="Identifies this version of the model: 16 to 128 letters, digits, `-` or `_`; a UUID4 unless chosen."
+    )
     name: str = Field(description="Versions of one name in one project belong together.")
     version: str = Field(description="The publisher's own label.")
     number: int = Field(description="1, 2, 3, ... among the versions of the registered model; never reused.")
@@ -121,7 +123,9 @@ class RegistrationForm(Metadata):
         json_schema_extra={"x-content-types": list(ZIP_TYPES)},
     )
     sha256: str | None = Field(
-        None, pattern="^[0-9a-fA-F]{64}$", description="Of the archive; it is refused if it has another."
+        None,
+        pattern="^[0-9a-fA-F]{64}$",
+        description="Of the archive, 64 hexadecimal digits; an archive with another is refused.",
     )
 
 
