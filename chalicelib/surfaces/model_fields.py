@@ -38,7 +38,7 @@ class ModelOut(BaseModel):
     """A model version as clients see it; what is unknown is null. Dates are UTC."""
 
     id: str = Field(
-        description="Identifies this version of the model: 16 to 128 letters, digits, `-` or `_`; a UUID4 unless chosen."
+        description="Identifies this version of the model: 16 to 128 letters, digits, `-`, `_`; a UUID4 if not chosen."
     )
     name: str = Field(description="Versions of one name in one project belong together.")
     version: str = Field(description="The publisher's own label.")
