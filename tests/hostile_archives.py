@@ -270,6 +270,7 @@ HOSTILE: tuple[Hostile, ...] = (
     Hostile("named-twice", "in the archive twice", _names("model.bin", "model.bin")),
     Hostile("named-twice-by-dot", "one file on some devices", _names("model.bin", "./model.bin")),
     Hostile("named-twice-by-slashes", "one file on some devices", _names("a/model.bin", "a//model.bin")),
+    Hostile("named-twice-by-ends", "one file on some devices", _names("a/model.bin", "a./model.bin .")),
     Hostile("named-twice-by-case", "one file on some devices", _names("Model.bin", "model.bin")),
     Hostile("named-twice-by-unicode", "one file on some devices", _names("caf\u00e9", "cafe\u0301")),
     Hostile("file-and-folder", "needs it to be a folder", _names("a", "a/b")),
@@ -345,6 +346,11 @@ HOSTILE: tuple[Hostile, ...] = (
     Hostile("declares-more-than-it-holds", "holds 7 bytes, not the 70", _of(Raw(method=8, size=70))),
     # XML.
     Hostile("xml-dtd", "declares a DTD", _ir('<!DOCTYPE net SYSTEM "http://127.0.0.1/x"><net/>')),
+    Hostile(
+        "xml-dtd-in-utf-16",
+        "declares a DTD",
+        lambda: raw_zip(Raw(b"m.xml", "<!DOCTYPE net><net/>".encode("utf-16")), Raw(b"m.bin")),
+    ),
     Hostile("xml-laughs", "declares a DTD", _ir(f'<!DOCTYPE net [<!ENTITY l0 "ha">{LAUGHS}]><net>&l9;</net>')),
     Hostile(
         "xml-external-entity",

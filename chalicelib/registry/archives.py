@@ -22,7 +22,7 @@ from chalicelib.registry.formats import MLFLOW, OPENVINO, choose_format, detect_
 from chalicelib.registry.openvino import IrInfo
 from chalicelib.registry.zip_reader import (
     DEFLATED,
-    METHOD_NAMES,
+    ENCRYPTED_FLAGS,
     PATCHED_FLAG,
     STORED,
     Entry,
@@ -39,8 +39,17 @@ MAX_PATH_BYTES = 1024
 MAX_NAME_BYTES = 255  # of ext4, APFS, NTFS
 VERIFIED_BYTES = 64 * 1024**2  # about a second in Lambda
 LOCAL_HEADER_READS = 128  # neighbours share a read; 30 ms each from S3
+AES_METHOD = 99
+METHOD_NAMES = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ"}
 ZIP64_VERSION = 45  # what Deflate and Zip64 need at most; `unzip` takes no more
 FOLDER_KINDS = {stat.S_IFDIR, 0xF000}  # the latter is the mode -1, of Maven's archiver
+
+# Patterns, not loops over the names: a path may have 512 of them, an archive 10,000 paths.
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
+_ABSOLUTE = re.compile("/|[A-Za-z]:")
+_PARENT = re.compile(r"(^|/)\.\.(/|$)")
+_LONG_NAME = re.compile(b"[^/]{%d}" % (MAX_NAME_BYTES + 1))
+_ENDS_OF_NAMES = re.compile(r"(?<![ .])[ .]*/(?:[ .]*/)*")  # with `.`, empty names, and what Windows drops
 
 
 class ArchiveEntry(BaseModel):
@@ -72,7 +81,7 @@ def inspect_archive(file: BinaryIO, *, declared_format: str | None = None) -> Ar
 
     format is the declared one if the archive holds it, else the first found in the order of formats.FORMATS. A
     declared format stands, though format is None or another, when nothing is recognised or nobody knows its name:
-    nothing contradicts it. file is read from wherever it stands and left anywhere.
+    nothing contradicts it. file may stand anywhere, and is left anywhere.
     Raises InvalidArchive, whose text says what is wrong and what would be right.
     """
     reader = RangeReader(file)
@@ -108,17 +117,16 @@ def _reported(entry: Entry) -> ArchiveEntry:
 
 def _check_path(path: str) -> None:
     """Relative, downwards, and a name that every file system takes."""
-    names = path.split("/")
     wrong = None
-    if not all(unicodedata.category(character) != "Cc" for character in path):
+    if _CONTROL.search(path):
         wrong = "has a NUL or another control character"
     elif "\\" in path:
         wrong = "has a backslash; folders are separated by '/'"
-    elif path.startswith("/") or re.match("[A-Za-z]:", path):
+    elif _ABSOLUTE.match(path):
         wrong = "is absolute or names a drive; paths must be relative"
-    elif ".." in names:
+    elif _PARENT.search(path):
         wrong = "has '..', so it may leave the folder it is extracted into"
-    elif len(path.encode()) > MAX_PATH_BYTES or max(len(name.encode()) for name in names) > MAX_NAME_BYTES:
+    elif len(raw := path.encode()) > MAX_PATH_BYTES or _LONG_NAME.search(raw):
         wrong = f"is too long; at most {MAX_PATH_BYTES} bytes, {MAX_NAME_BYTES} for each name, can be extracted"
     elif not path:
         wrong = "is empty"
@@ -139,7 +147,7 @@ def _check_kind(entry: Entry) -> None:
 
 def _check_packing(entry: Entry) -> None:
     """Stored or deflated, which every extractor in the field can unpack, and in sizes that can be true."""
-    if entry.is_encrypted:
+    if entry.flags & ENCRYPTED_FLAGS or entry.method == AES_METHOD:
         raise InvalidArchive(f"Entry {quoted(entry.path)} is encrypted; send the archive without a password.")
     if entry.flags & PATCHED_FLAG:
         raise InvalidArchive(f"Entry {quoted(entry.path)} is a patch of another file; send the whole file.")
@@ -162,7 +170,8 @@ def _check_packing(entry: Entry) -> None:
 def _check_clashes(entries: list[Entry]) -> None:
     """No two entries extract onto the same file on any device.
 
-    Windows and macOS take names that differ only in case, or only in Unicode form, for the same.
+    Windows and macOS take names that differ only in case, or only in Unicode form, for the same; Windows drops dots
+    and blanks at the end of a name.
     """
     keys = sorted((_extracted_to(entry.path), entry.path, entry.is_folder) for entry in entries)
     for (one_key, one, one_is_folder), (other_key, other, _) in pairwise(keys):
@@ -175,8 +184,8 @@ def _check_clashes(entries: list[Entry]) -> None:
 
 def _extracted_to(path: str) -> str:
     # NUL sorts first and is in no path, so a folder's entries follow it at once.
-    names = [name for name in path.split("/") if name not in ("", ".")]
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", "\0".join(names)).casefold())
+    key = _ENDS_OF_NAMES.sub("/", f"/{path}/").strip("/").replace("/", "\0")
+    return key.lower() if key.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).casefold())
 
 
 def _check_totals(entries: list[Entry]) -> None:

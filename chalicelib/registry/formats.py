@@ -7,7 +7,6 @@ number. A TorchScript or torch.save file is itself a ZIP, so the archive may be 
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from chalicelib.registry.errors import InvalidArchive
@@ -25,7 +24,7 @@ class Format(NamedTuple):
     """A format, how a file of it is named, and how it begins (None: cannot be told)."""
 
     name: str
-    file_name: str  # pattern of a whole base name, any case
+    file_name: str | None  # pattern of a whole base name, any case; None: told by more than one name
     begins: Callable[[bytes, int], bool] | None
     also: frozenset[str] = frozenset()  # what people write for it, in letters and digits
 
@@ -40,12 +39,11 @@ def _begins_pytorch(start: bytes, _size_bytes: int) -> bool:
     return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5"))
 
 
-_NEVER = "(?!)"  # told by a pair of files, not by one name
 # In order of precedence when the publisher declares none: MLflow wraps the others; OpenVINO is what the devices run,
 # beside the source it was converted from; then whole graphs; last what needs code or another file to run.
 FORMATS = (
     Format(MLFLOW, "mlmodel", None),
-    Format(OPENVINO, _NEVER, None, frozenset({"openvinoir", "ir", "openvinointermediaterepresentation"})),
+    Format(OPENVINO, None, None, frozenset({"openvinoir", "ir", "openvinointermediaterepresentation"})),
     Format(
         "TensorFlow SavedModel",
         r"saved_model\.pb(txt)?",
@@ -117,7 +115,8 @@ def _letters(name: str) -> str:
 
 
 def _is_named(file: Entry, known: Format) -> bool:
-    return re.fullmatch(known.file_name, PurePosixPath(file.path).name, re.IGNORECASE) is not None
+    name = file.path.rpartition("/")[2]
+    return known.file_name is not None and re.fullmatch(known.file_name, name, re.IGNORECASE) is not None
 
 
 def _bears_out(reader: RangeReader, file: Entry, known: Format) -> bool:
@@ -128,7 +127,7 @@ def _is_torch_zip(files: list[Entry]) -> bool:
     """`{any}/data.pkl` beside `{any}/version`, as in every file of torch.save and torch.jit.save."""
     paths = {file.path for file in files}
     return any(
-        f"{PurePosixPath(path).parent}/version" in paths for path in paths if re.fullmatch(r"[^/]+/data\.pkl", path)
+        f"{pickle[1]}/version" in paths for path in paths if (pickle := re.fullmatch(r"([^/]+)/data\.pkl", path))
     )
 
 
@@ -137,15 +136,14 @@ def _ir_pairs(files: list[Entry]) -> list[Entry]:
 
     So of a language model beside its tokenizers the language model is described.
     """
-    weights = {path.with_suffix(""): file.size_bytes for path, file in _with_suffix(files, ".bin")}
-    pairs = [
-        (weights[stem], file) for path, file in _with_suffix(files, ".xml") if (stem := path.with_suffix("")) in weights
-    ]
+    weights = {stem: file.size_bytes for stem, file in _with_suffix(files, ".bin")}
+    pairs = [(weights[stem], file) for stem, file in _with_suffix(files, ".xml") if stem in weights]
     return [file for _, file in sorted(pairs, key=lambda pair: pair[0], reverse=True)]
 
 
-def _with_suffix(files: list[Entry], suffix: str) -> Iterator[tuple[PurePosixPath, Entry]]:
-    return ((path, file) for file in files if (path := PurePosixPath(file.path)).suffix.lower() == suffix)
+def _with_suffix(files: list[Entry], suffix: str) -> Iterator[tuple[str, Entry]]:
+    """The files with this suffix, in any case, each behind its path without it."""
+    return ((f.path[: -len(suffix)], f) for f in files if f.path[-len(suffix) :].lower() == suffix)
 
 
 def _read_ir(reader: RangeReader, xml: Entry) -> IrInfo | None:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from chalicelib.registry.errors import InvalidArchive
 from chalicelib.registry.zip_reader import quoted
 
-MAX_XML_BYTES = 64 * 1024**2  # an 8-billion-parameter LLM has about 10 MB
-MAX_ELEMENTS = 2_000_000  # bounds the time: about 1 us each
+MAX_XML_BYTES = 32 * 1024**2  # with MAX_ELEMENTS bounds the time to some seconds in Lambda
+MAX_ELEMENTS = 1_000_000
 MAX_DEPTH = 256
 MAX_TOKEN_BYTES = 1024**2  # a tag or a text: the parser must hold it whole
 ROOT_BYTES = 64 * 1024  # the root element begins within
@@ -147,15 +147,16 @@ _LOOKED_FOR = {_LABELS, _LABEL_INFO, _TASK_TYPE, _TASK, _PRECISION, _QUANTIZED, 
 
 
 def _labels(joined: str, label_info: str) -> tuple[str, ...] | None:
-    """The names, with their blanks where label_info has them; None if there are none or too many to store."""
+    """The names, with their blanks where label_info has them; None if there are none, or they cannot be stored."""
     labels = joined.split()
     names = _label_names(label_info)
     if [name.replace(" ", "_") for name in names] == labels or not labels:
         labels = names
     if labels[:1] == [EMPTY_LABEL]:
         labels = labels[1:]
-    fits = sum(len(label.encode("utf-8", "replace")) + 4 for label in labels) <= MAX_LABELS_BYTES
-    return tuple(labels) if labels and fits else None
+    if not labels or not all(label.isprintable() for label in labels):
+        return None
+    return tuple(labels) if sum(len(label.encode()) + 4 for label in labels) <= MAX_LABELS_BYTES else None
 
 
 def _label_names(label_info: str) -> list[str]:

@@ -29,7 +29,6 @@ READ_AHEAD_BYTES = 64 * 1024  # a header and the first bytes behind it come with
 HEAD_BYTES = 16 * 1024
 
 STORED, DEFLATED = 0, 8
-METHOD_NAMES = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 99: "AES encryption"}
 ENCRYPTED_FLAGS = 1 | 1 << 6 | 1 << 13  # encrypted, strongly encrypted, local headers masked
 PATCHED_FLAG, SIZES_FOLLOW_FLAG, UTF8_FLAG = 1 << 5, 1 << 3, 1 << 11
 DESCRIPTOR_BYTES = (12, 16, 20, 24)  # CRC-32 and sizes behind the data; with or without signature and Zip64
@@ -63,10 +62,6 @@ class Entry:
     @property
     def is_folder(self) -> bool:
         return self.path.endswith("/")
-
-    @property
-    def is_encrypted(self) -> bool:
-        return bool(self.flags & ENCRYPTED_FLAGS) or self.method == 99
 
     @property
     def least_end(self) -> int:
@@ -105,7 +100,7 @@ class RangeReader:
         for block_start, block in (self._tail, self._last):
             if block_start <= start and start + count <= block_start + len(block):
                 return block[start - block_start : start - block_start + count]
-        self._last = self._load(start, max(count, READ_AHEAD_BYTES))
+        self._last = self._load(start, min(max(count, READ_AHEAD_BYTES), self.size_bytes - start))
         self.read_count += 1
         return self._last[1][:count]
 
@@ -139,10 +134,7 @@ def read_directory(reader: RangeReader) -> Directory:
     if end.entry_count > MAX_ENTRIES:
         raise InvalidArchive(f"The archive has {end.entry_count:,} entries; at most {MAX_ENTRIES:,} are accepted.")
     if end.directory_bytes > MAX_DIRECTORY_BYTES:
-        raise InvalidArchive(
-            f"The archive's directory takes {end.directory_bytes:,} bytes;"
-            f" at most {MAX_DIRECTORY_BYTES:,} are accepted."
-        )
+        raise InvalidArchive(f"The archive's directory takes {end.directory_bytes:,} bytes, far more than it may need.")
     _check_directory_place(end)
     records = reader.at(end.directory_offset, end.directory_bytes)
     directory = Directory(list(_records(records, end.entry_count)), end.directory_offset)
@@ -216,9 +208,7 @@ def _records(directory: bytes, entry_count: int) -> Iterator[Entry]:
         entry, at = _record(directory, at)
         yield entry
     if at != len(directory):
-        raise InvalidArchive(
-            f"The archive's directory does not end after entry {entry_count}, the last that its end record counts."
-        )
+        raise InvalidArchive(f"The archive's directory does not end after entry {entry_count}, the last one counted.")
 
 
 def _record(directory: bytes, at: int) -> tuple[Entry, int]:
@@ -313,7 +303,7 @@ def check_local_headers(reader: RangeReader, directory: Directory, max_reads: in
             raise InvalidArchive(f"Entry {quoted(entry.path)} overlaps what follows it in the file.")
         if surplus and not (entry.flags & SIZES_FOLLOW_FLAG and surplus in DESCRIPTOR_BYTES):
             raise InvalidArchive(
-                f"Entry {quoted(entry.path)} is followed by {surplus:,} bytes that belong to no entry."
+                f"Entry {quoted(entry.path)} is followed by bytes that belong to no entry ({surplus:,})."
             )
 
 

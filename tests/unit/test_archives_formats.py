@@ -224,6 +224,10 @@ def test_the_placeholder_of_instance_segmentation_is_no_label():
     assert inspected(ir(info(labels="otx_empty_lbl cat dog"))).labels == ("cat", "dog")
 
 
+def test_labels_that_no_one_can_read_are_left_out():
+    assert inspected(ir(info(labels="cat d\u202eog"))).labels is None
+
+
 def test_labels_that_would_not_fit_into_the_metadata_are_left_out():
     assert inspected(ir(info(labels=" ".join(f"label-{n}" for n in range(5000))))).labels is None
 
@@ -296,7 +300,7 @@ def test_model_info_elsewhere_in_the_xml_is_not_read():
 
 def test_an_xml_too_large_to_parse_is_recognised_by_its_root():
     padding = b" " * 1024**2
-    xml = ir(info(labels="cat dog")).replace(b"</layers>", b"</layers>" + b"<!---->".join([padding] * 65))
+    xml = ir(info(labels="cat dog")).replace(b"</layers>", b"</layers>" + b"<!---->".join([padding] * 33))
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("m.xml", xml)
