@@ -21,6 +21,8 @@ from chalicelib.registry.service import Parcel, Registry
 from chalicelib.store.blobs import S3Blobs
 from chalicelib.store.catalog import DynamoCatalog
 
+pytest_plugins = ["tests.stack"]
+
 ROOT = Path(__file__).parent.parent
 ALICE = Actor(name="alice", request_id="r-1", source_ip="192.0.2.1")
 BOB = Actor(name="bob")

@@ -60,6 +60,7 @@ def blobs(place: tuple[str, str, str] | None) -> Iterator[Blobs]:
     if place is None:
         yield MemoryBlobs()
         return
-    s3 = boto3.client("s3")
+    # A session of its own, since the default one keeps the credentials it met first.
+    s3 = boto3.Session().client("s3")
     yield S3Blobs(place[2], lambda: s3, lambda: s3, 60, lambda *_: None)
     s3.close()

@@ -19,7 +19,7 @@ from tests.simulators.strict_gateway import StrictGateway
 from tests.simulators.strict_s3 import StrictS3
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Stack
+    from tests.stack import Stack
 
 TIMEOUT_SECONDS = 60
 

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local.deploy import client
 from tests.conftest import ARCHIVE
-from tests.e2e.conftest import Stack
+from tests.stack import Stack
 
 WRITERS = 8
 ROUNDS = 3

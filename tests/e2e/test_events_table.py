@@ -14,8 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.local.deploy import REGION, physical_names
-from tests.e2e.conftest import Stack
 from tests.e2e.strict_stack import unique
+from tests.stack import Stack
 
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from tests.conftest import ARCHIVE
-from tests.e2e.conftest import Stack
+from tests.stack import Stack
 
 # Until a Geti server is configured they answer 503.
 NOT_CONFIGURED = {"list_projects", "get_project", "import_models"}

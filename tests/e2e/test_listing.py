@@ -23,8 +23,8 @@ from chalicelib.store.schema import (
     model_key,
 )
 from tests.conftest import ARCHIVE
-from tests.e2e.conftest import Stack
 from tests.e2e.strict_stack import Api, strictly_served, unique
+from tests.stack import Stack
 
 SEEDED = 2_500
 DOOMED = 200  # of the seeded: what tests delete
