@@ -213,7 +213,7 @@ HOSTILE: tuple[Hostile, ...] = (
     # Other bytes around the archive.
     Hostile("self-extracting", "put in front", lambda: raw_zip(Raw(), prefix=PROGRAM, shift=-len(PROGRAM))),
     Hostile("self-extracting-adjusted", "before its first entry", lambda: raw_zip(Raw(), prefix=PROGRAM)),
-    Hostile("bytes-behind", "followed by other bytes", lambda: raw_zip(Raw(), trailer=b"<script>")),
+    Hostile("bytes-behind", "followed by bytes that do not belong", lambda: raw_zip(Raw(), trailer=b"<script>")),
     Hostile("two-archives-in-a-row", "put in front", lambda: raw_zip(Raw(b"a")) + raw_zip(Raw(b"b"))),
     Hostile("archive-in-the-comment", "ambiguous", _comment_with_an_end),
     Hostile("end-signature-in-the-comment", "ambiguous", lambda: raw_zip(Raw(), comment=b"PK\5\6 is magic")),

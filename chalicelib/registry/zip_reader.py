@@ -148,17 +148,13 @@ def _find_end(reader: RangeReader) -> _End:
     tail = reader.at(tail_start, tail_bytes)
     found = [m.start() for m in re.finditer(re.escape(_END_SIGNATURE), tail)]
     if not found:
-        raise InvalidArchive(
-            "The file is not a whole ZIP archive: the directory at its end is missing. Was the upload cut short?"
-        )
+        raise InvalidArchive("The file is not a whole ZIP archive: it has no directory at its end. Was it cut short?")
     last = [at for at in found if _ends_the_file(tail, at)]
     if last != found[-1:]:
-        raise InvalidArchive(
-            "The archive's end record is damaged, ambiguous or followed by other bytes: the file must end with the ZIP."
-        )
+        raise InvalidArchive("The archive's end record is damaged, ambiguous or followed by bytes that do not belong.")
     _, disk, directory_disk, here, count, size, offset, _ = _END.unpack_from(tail, last[0])
     classic = _End(count, size, offset, tail_start + last[0])
-    if disk != directory_disk or disk not in (0, 0xFFFF) or here != count:
+    if disk or directory_disk or here != count:
         raise InvalidArchive("The archive is split into several volumes; send it as a single ZIP file.")
     return _find_end64(reader, classic)
 
