@@ -1,0 +1,228 @@
+"""The requests whose calls are counted: through the app, as API Gateway hands them over, with AWS in memory.
+
+The catalogue holds CATALOGUE_SIZE models with the metadata of a detector as a training server publishes it.
+"""
+
+import base64
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs
+
+import boto3
+from moto import mock_aws
+from urllib3.filepost import encode_multipart_formdata
+
+from chalicelib.registry.models import ModelVersion
+from chalicelib.store.schema import CatalogItem, VersionItem
+from tests.bench.aws_calls import Call, Recorder
+from tests.bench.units import item_size
+from tests.conftest import Clock, create_stores, template_resource, zip_of
+
+CATALOGUE_SIZE = 1000
+TABLES = ("RegistryTable", "EventsTable")
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "REGISTRY_TABLE": TABLES[0],
+    "EVENTS_TABLE": TABLES[1],
+    "ARTIFACT_BUCKET": "artifacts",
+}
+METADATA = {
+    "project_id": "65df3f1c9a1e4b0012c3d4e5",
+    "project_name": "Warehouse safety",
+    "category": "Detection",
+    "architecture": "MobileNetV2-ATSS",
+    "precision": "FP16",
+    "format": "openvino",
+    "target_device_type": "client",
+    "score": "0.87",
+    "labels": json.dumps(["person", "forklift", "pallet", "helmet", "vest", "spill", "fire", "blocked exit"]),
+    "overview": json.dumps({"epochs": 120, "images": 4812, "optimizer": "SGD", "learning_rate": 0.004}),
+    "optimization_capabilities": json.dumps({"is_pot_supported": True, "is_nncf_supported": False}),
+    "description": "Finds people and vehicles in the aisles of a warehouse.",
+    "tags": json.dumps({"team": "vision", "site": "Hamburg", "stage": "production"}),
+}
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A request, what it answers, and how many calls it may make."""
+
+    title: str
+    event: Event
+    status: int
+    budget: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """An operation with the calls it made."""
+
+    operation: Operation
+    calls: list[Call]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was counted, and a model as it is stored."""
+
+    rows: list[Counted]
+    item: Mapping[str, Any]
+
+    @property
+    def item_bytes(self) -> int:
+        return item_size(self.item)
+
+
+def api_event(method: str, route: str, target: str, body: bytes = b"", content_type: str = "") -> Event:
+    """A request as API Gateway hands it over; `route` is the path with its variables' names, `target` has a query."""
+    path, _, query = target.partition("?")
+    names = route.split("/")
+    variables = {name.strip("{}"): value for name, value in zip(names, path.split("/"), strict=True) if "{" in name}
+    return {
+        "resource": route,
+        "path": path,
+        "httpMethod": method,
+        "headers": {"Accept": "*/*", "Host": "registry.example", "User-Agent": "bench"}
+        | ({"Content-Type": content_type} if content_type else {}),
+        "multiValueQueryStringParameters": parse_qs(query) or None,
+        "pathParameters": variables or None,
+        "stageVariables": None,
+        "requestContext": {
+            "resourcePath": route,
+            "httpMethod": method,
+            "path": path,
+            "requestId": "00000000-0000-4000-8000-000000000000",
+            "identity": {"sourceIp": "192.0.2.1", "userAgent": "bench"},
+        },
+        "body": base64.b64encode(body).decode() if body else None,
+        "isBase64Encoded": bool(body),
+    }
+
+
+def _form(method: str, route: str, target: str, fields: Mapping[str, Any]) -> Event:
+    body, content_type = encode_multipart_formdata(fields)
+    return api_event(method, route, target, body, content_type)
+
+
+def _registration(name: str, version: str) -> Event:
+    archive = ("model.zip", zip_of(model__txt="weights"), "application/zip")
+    fields = METADATA | {"id": _id(name, version), "name": name, "version": version, "format": ""}
+    return _form("POST", "/models", "/models", fields | {"file": archive})
+
+
+def _change(model_id: str, **fields: str) -> Event:
+    return _form("PUT", "/models/{model_id}", f"/models/{model_id}", fields)
+
+
+def get_event(name: str = "cat", version: str = "v1") -> Event:
+    return api_event("GET", "/models/{model_id}", f"/models/{_id(name, version)}")
+
+
+def _id(name: str, version: str) -> str:
+    return f"00000000-0000-4000-8000-{name}-{version}"
+
+
+def _list(query: str) -> Event:
+    return api_event("GET", "/models", f"/models?{query}")
+
+
+# In this order: each finds what the ones before it left. The budgets are those of the design.
+ON_ONE_MODEL = [
+    Operation("health", api_event("GET", "/health", "/health"), 200, 0),
+    Operation("health, deep", api_event("GET", "/health", "/health?deep=true"), 200, 2),
+    Operation("register, first of a registered model", _registration("cat", "v1"), 201, 4),
+    Operation("register, next version", _registration("cat", "v2"), 201, 4),
+    Operation("get", get_event(), 200, 1),
+    Operation(
+        "presign a download",
+        api_event("GET", "/models/{model_id}/files", f"/models/{_id('cat', 'v1')}/files"),
+        307,
+        1,
+    ),
+    Operation("update a field", _change(_id("cat", "v1"), score="0.93"), 200, 2),
+    Operation("update the version label", _change(_id("cat", "v1"), version="v3"), 200, 2),
+    Operation("move to another registered model", _change(_id("cat", "v1"), name="dog"), 200, 3),
+    Operation("move to a new registered model", _change(_id("cat", "v2"), name="owl"), 200, 3),
+    Operation("delete", api_event("DELETE", "/models/{model_id}", f"/models/{_id('cat', 'v1')}"), 204, 3),
+]
+# They count where many models are. moto would copy them all for each transaction, so transactions come before.
+ON_THE_CATALOGUE = [
+    Operation("list, page of 100", _list("limit=100"), 200, 4 + 1),
+    Operation("list, page of 1,000", _list("limit=1000"), 200, 4 + 10),
+    Operation("search, 1 found", _list("name=seeded-0500"), 200, 4 + 1),
+    Operation("search, 100 found", _list("name=seeded-05"), 200, 4 + 1),
+    Operation("search, none found", _list("name=nothing-like-it"), 404, 4),
+]
+
+
+def count_calls() -> Counts:
+    """Every operation once, uncontended, with AWS in memory. Raises ValueError for an unexpected answer."""
+    os.environ.update(ENVIRONMENT, POWERTOOLS_TRACE_DISABLED="true")
+    # What the app logs is of interest only when it fails.
+    with mock_aws(), contextlib.redirect_stdout(io.StringIO()) as logged:
+        try:
+            return _counts()
+        except ValueError as exc:
+            exc.add_note(logged.getvalue()[-5000:])
+            raise
+
+
+def _counts() -> Counts:
+    create_stores()
+    recorder = Recorder({name: len(template_resource(name).get("GlobalSecondaryIndexes", [])) for name in TABLES})
+    with recorder.installed():
+        _answer(Operation("preparation", _registration("dog", "v1"), 201, 0))
+        rows = [_counted(recorder, operation) for operation in ON_ONE_MODEL]
+        _seed()
+        rows += [_counted(recorder, operation) for operation in ON_THE_CATALOGUE]
+    return Counts(rows, _stored("dog", "v1"))
+
+
+def _counted(recorder: Recorder, operation: Operation) -> Counted:
+    return Counted(operation, recorder.during(lambda: _answer(operation)))
+
+
+def _answer(operation: Operation) -> None:
+    from app import app
+
+    answer = app(operation.event, None)
+    if answer["statusCode"] != operation.status:
+        raise ValueError(f"{operation.title}: {answer['statusCode']} {answer['body']}")
+
+
+def _seed() -> None:
+    """Fill the catalogue with what lists read, straight into the table."""
+    versions = list(_versions())
+    with VersionItem.batch_write() as batch:
+        for version in versions:
+            item = VersionItem(f"MODEL#{version.id}", "META", seq=1, digest="0" * 64, event_id="0" * 26)
+            item.record = version.model_dump_json()
+            batch.save(item)
+    with CatalogItem.batch_write() as batch:
+        for version in versions:
+            batch.save(CatalogItem.of(version))
+
+
+def _versions() -> Iterator[ModelVersion]:
+    from chalicelib.wiring import registry
+
+    pattern, clock = registry().catalog.version(_id("dog", "v1")), Clock()
+    for number in range(CATALOGUE_SIZE):
+        name = f"seeded-{number:04}"
+        published_at = clock() + timedelta(minutes=number)
+        yield pattern.model_copy(update={"id": _id(name, "v1"), "name": name, "published_at": published_at})
+
+
+def _stored(name: str, version: str) -> Mapping[str, Any]:
+    """A version as DynamoDB sends it."""
+    key = {"pk": {"S": f"MODEL#{_id(name, version)}"}, "sk": {"S": "META"}}
+    return boto3.Session().client("dynamodb").get_item(TableName=TABLES[0], Key=key)["Item"]
