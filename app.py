@@ -8,7 +8,8 @@ from chalicelib.surfaces.health import health
 from chalicelib.surfaces.models import models
 from chalicelib.surfaces.projects import projects
 
-app = Chalice(app_name="model-registry")
+# Logs are Powertools' alone: Chalice would print each line a second time, as plain text.
+app = Chalice(app_name="model-registry", configure_logs=False)
 # Forms carry archives, byte for byte; everything else we accept or answer is text.
 app.api.binary_types = FORM_TYPES
 

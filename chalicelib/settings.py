@@ -6,8 +6,9 @@ Everything is checked when it is first asked for, and an error names the variabl
 import os
 from collections.abc import Mapping
 from functools import cache
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 
 class Settings(BaseModel):
@@ -23,7 +24,7 @@ class Settings(BaseModel):
         pattern="^https?://",
         description="Where clients reach S3 in presigned URLs; unset on AWS. Must not be the API's host and port.",
     )
-    public_url: str | None = Field(
+    public_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] | None = Field(
         None,
         pattern="^https?://",
         description="Base URL of the API in `Link` headers; without it they are relative to the request.",

@@ -22,15 +22,17 @@ from urllib.parse import parse_qsl
 
 from chalice.app import Blueprint, Chalice, MultiDict, Request, Response
 from multipart import MultipartError, MultipartParser, MultipartPart, parse_options_header
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chalicelib import telemetry
-from chalicelib.registry.errors import InvalidInput, NotConfigured, RegistryError, TooLarge, Unavailable
-from chalicelib.registry.models import Actor
+from chalicelib.registry.errors import InvalidInput, NotConfigured, RegistryError, TooLarge, Unavailable, shown
+from chalicelib.registry.models import MAX_METADATA_BYTES, Actor
 
 # A Lambda event holds 6 MB, a third more than these bytes as base64, beside the headers.
 MAX_FORM_BYTES = 4_500_000
 MAX_FIELDS = 256
+MAX_PROBLEMS = 20
+MAX_QUERY_CHARACTERS = 1024
 MAX_POSITION_LENGTH = 512
 MULTIPART, URLENCODED = FORM_TYPES = ["multipart/form-data", "application/x-www-form-urlencoded"]
 JSON, TEXT = "application/json", "text/plain"
@@ -48,28 +50,35 @@ class Unprocessable(RegistryError):
     code = "unprocessable"
 
     def __init__(self, details: list[dict[str, Any]]) -> None:
-        super().__init__("; ".join(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in details))
-        self.details = details
+        super().__init__("Fields are missing or of the wrong type.")
+        self.details = details[:MAX_PROBLEMS]
 
 
 class UnsupportedKeys(RegistryError):
     code = "unsupported_keys"
 
     def __init__(self, kind: str, keys: list[str]) -> None:
-        super().__init__(f"{kind}: {', '.join(keys)}")
+        named = ", ".join(shown(key) for key in keys[:MAX_PROBLEMS])
+        super().__init__(f"{kind}: {named}{', ...' if len(keys) > MAX_PROBLEMS else ''}")
 
 
 class UnsupportedMediaType(RegistryError):
     code = "unsupported_media_type"
 
 
-class Detail(BaseModel):
+class Shape(BaseModel):
+    """What a request or an answer looks like; built on first use, as the models of the domain are."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Detail(Shape):
     """An error, in words."""
 
     detail: str
 
 
-class FieldProblem(BaseModel):
+class FieldProblem(Shape):
     """What is wrong with one field: where it is, in words, and as a code."""
 
     loc: list[str]
@@ -77,7 +86,7 @@ class FieldProblem(BaseModel):
     type: str
 
 
-class FieldProblems(BaseModel):
+class FieldProblems(Shape):
     """Every field that is missing or of the wrong type."""
 
     detail: list[FieldProblem]
@@ -121,6 +130,17 @@ class Form:
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, MultipartPart] = field(default_factory=dict)
+
+    def add(self, name: str, value: bytes) -> None:
+        """Add a value of a text field. Raises InvalidInput if it is no text, or longer than any may be."""
+        if len(value) > MAX_METADATA_BYTES:
+            raise InvalidInput(
+                name, f"{shown(name)} has {len(value)} bytes; at most {MAX_METADATA_BYTES} are accepted."
+            )
+        try:
+            self.fields.setdefault(name, []).append(value.decode())
+        except UnicodeDecodeError as exc:
+            raise InvalidInput(name, f"{shown(name)} is not text in UTF-8.") from exc
 
     def single(self, name: str) -> str | None:
         """The one value of a field. Raises Unprocessable if it was given more than once."""
@@ -205,7 +225,7 @@ class Surface(Blueprint):
         """The submitted form. Raises TooLarge and InvalidInput."""
         request: Request = self.current_request
         body = request.raw_body or b""
-        body = body.encode() if isinstance(body, str) else body
+        body = body.encode(errors="surrogatepass") if isinstance(body, str) else body
         if len(body) > MAX_FORM_BYTES:
             raise TooLarge(f"A form may have {MAX_FORM_BYTES} bytes, this one has {len(body)}.")
         media_type, options = parse_options_header(request.headers.get("content-type") or "")
@@ -213,27 +233,31 @@ class Surface(Blueprint):
             return Form()
         if media_type not in FORM_TYPES:
             raise UnsupportedMediaType(
-                f"The body is {media_type or 'of no stated type'}; send a form: {FORM_TYPES[0]}."
+                f"The body is {shown(media_type) or 'of no stated type'}; send a form: {FORM_TYPES[0]}."
             )
         try:
             if media_type == "multipart/form-data":
                 return _multipart_form(body, options.get("boundary", ""))
             return _urlencoded_form(body)
         except (MultipartError, ValueError) as exc:
-            raise InvalidInput("body", f"The form cannot be read: {exc}") from exc
+            raise InvalidInput("body", f"The form cannot be read: {shown(str(exc.args[0]))}") from exc
 
     def query(self, known: type[BaseModel], prefix: str | None = None) -> dict[str, str]:
         """The query parameters. Raises UnsupportedKeys and, for repeated or empty ones, Unprocessable."""
         parameters = self.current_request.query_params or MultiDict({})
         given = {name: parameters.getlist(name) for name in parameters}
         accepted = {info.alias or name for name, info in known.model_fields.items()}
-        unknown = [name for name in given if name not in accepted and not (prefix and name.startswith(prefix))]
+        unknown = [
+            name
+            for name in given
+            if name not in accepted and not (prefix and name.startswith(prefix) and name.isprintable())
+        ]
         if unknown:
             raise UnsupportedKeys("Invalid query parameter(s)", unknown)
         problems = [
-            problem(["query", name], "must be given once, with a value in UTF-8", "value_error")
+            problem(["query", name], "must be given once, with a value of at most 1024 characters", "value_error")
             for name, values in given.items()
-            if len(values) != 1 or not values[0] or not is_text(name + values[0])
+            if len(values) != 1 or not 1 <= len(values[0]) <= MAX_QUERY_CHARACTERS or not is_text(values[0])
         ]
         if problems:
             raise Unprocessable(problems)
@@ -313,7 +337,7 @@ def parsed(model: type[M], values: Mapping[str, Any], location: str, problems: S
 def _problems_of(exc: ValidationError, location: str) -> list[dict[str, Any]]:
     """The errors of a pydantic model as entries of Unprocessable; the input is not repeated."""
     return [
-        problem([location, *map(str, error["loc"])], error["msg"], error["type"])
+        problem([location, *map(str, error["loc"])], error["msg"].removeprefix("Value error, "), error["type"])
         for error in exc.errors(include_url=False, include_input=False, include_context=False)
     ]
 
@@ -367,7 +391,7 @@ def _multipart_form(body: bytes, boundary: str) -> Form:
     )
     for part in parser:
         if part.filename is None:
-            form.fields.setdefault(part.name, []).append(part.raw.decode("utf-8"))
+            form.add(part.name, part.raw)
         elif part.name in form.files:
             raise Unprocessable([problem(["body", part.name], "expected one file, got several", "repeated")])
         else:
@@ -377,8 +401,8 @@ def _multipart_form(body: bytes, boundary: str) -> Form:
 
 def _urlencoded_form(body: bytes) -> Form:
     form = Form()
-    for name, value in parse_qsl(
-        body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
-    ):
-        form.fields.setdefault(name, []).append(value)
+    # Bytes that are no UTF-8 survive as lone surrogates, so that `add` can tell which field they are in.
+    text = body.decode(errors="surrogateescape")
+    for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_FIELDS):
+        form.add(name, value.encode(errors="surrogateescape"))
     return form

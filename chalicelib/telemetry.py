@@ -1,7 +1,7 @@
 """Logs, metrics and traces, by Powertools; the audit log line.
 
 The log is for operators and may be lost; the audit trail is the events table. Never logged: tokens, presigned URLs,
-bodies, query values. Powertools is imported on first use, the tracer only where traces go somewhere.
+bodies, query values. The tracer is imported only where traces go somewhere.
 """
 
 from functools import cache

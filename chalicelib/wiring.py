@@ -61,7 +61,7 @@ def _s3(endpoint: str | None) -> "S3Client":
     config = Config(
         signature_version="s3v4",
         connect_timeout=2,
-        read_timeout=8,  # twice, and DynamoDB's ten seconds, fit into the function's 29
+        read_timeout=5,
         retries={"mode": "standard", "total_max_attempts": 2},
     )
     return boto3.client("s3", endpoint_url=endpoint, config=config)

@@ -72,6 +72,7 @@ def _check_registered_models(items: Items, versions: list[ModelVersion]) -> None
         name = names[name_key(version)]
         assert name["rm_id"] == version.rm_id
         assert name["counter"] >= version.number
+        assert items[f"MODEL#{version.id}", "META"]["seq"] == version.revision
 
 
 def _check_chains(items: Items, events: tuple[Items, Items]) -> None:
@@ -89,6 +90,8 @@ def _check_chains(items: Items, events: tuple[Items, Items]) -> None:
     assert chains.keys() == heads.keys()
     for subject, chain in chains.items():
         verify_chain(chain, heads[subject])
+        assert len({event.event_id for event in chain}) == len(chain), "one operation was done twice"
+        assert sorted(chain, key=lambda event: (event.at, event.seq)) == chain, "time went backwards"
 
 
 def _check_objects(s3: Any, bucket: str, versions: list[ModelVersion], orphans: int) -> None:

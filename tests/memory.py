@@ -61,9 +61,6 @@ class MemoryCatalog:
                 return Placement(rm_id=model.rm_id, number=model.counter + 1, is_new_registered_model=False, head=head)
             return Placement(rm_id=self._new_ulid(), number=1, is_new_registered_model=True, head=head)
 
-    def names(self, model_id: str, key: str) -> bool:
-        return model_id in self._versions and self._versions[model_id].artifact.key == key
-
     def add(self, version: ModelVersion, placement: Placement, by: Actor) -> ModelVersion:
         with self._lock:
             placement = self.place(Draft(**{name: getattr(version, name) for name in Draft.model_fields}))
@@ -103,10 +100,12 @@ class MemoryCatalog:
             version = self.version(model_id)
             del self._versions[model_id]
             del self._claims[_claim(version.rm_id, version)]
-            self._happened(Action.VERSION_DELETED, version, None, by, at)
+            self._happened(Action.VERSION_DELETED, version, None, by, max(at, version.updated_at))
             return version
 
     def events(self, subject: str) -> tuple[list[Event], Head]:
+        if subject not in self._events:
+            raise NotFound("Nothing has happened to this subject.")
         return list(self._events[subject]), self._head(subject)
 
     def _moved(self, before: ModelVersion, after: ModelVersion) -> ModelVersion:
@@ -135,7 +134,7 @@ class MemoryCatalog:
         self._events[subject].append(change.after(subject, self._head(subject)))
 
     def _head(self, subject: str) -> Head:
-        events = self._events[subject]
+        events = self._events.get(subject)
         return events[-1].head if events else Head()
 
 

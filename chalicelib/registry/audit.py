@@ -96,7 +96,7 @@ def differences(before: ModelVersion | None, after: ModelVersion | None) -> Mapp
     return {
         name: (old.get(name), new.get(name))
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        if json.dumps(old.get(name)) != json.dumps(new.get(name))
     }
 
 

@@ -9,10 +9,19 @@
     ├── Conflict                the stored state forbids this; `holder` is the id that stands in the way
     ├── StaleRevision           the caller's precondition no longer holds; reading again helps
     └── Unavailable             try again later; nothing was changed that is not whole
+        ├── OutcomeUnknown      the change may or may not have been made
         └── NotConfigured       trying again does not help; the operator must set something
 
 The domain and the store raise these; each surface owns one table from code to status and body.
 """
+
+MAX_SHOWN_CHARACTERS = 100
+
+
+def shown(foreign: str) -> str:
+    """Text from outside as an error may repeat it: printable and short."""
+    text = "".join(character if character.isprintable() else "?" for character in foreign[:MAX_SHOWN_CHARACTERS])
+    return text if len(foreign) <= MAX_SHOWN_CHARACTERS else f"{text}..."
 
 
 class RegistryError(Exception):
@@ -33,7 +42,7 @@ class UnsupportedPrecision(InvalidInput):
     code = "unsupported_precision"
 
     def __init__(self, precision: str) -> None:
-        super().__init__("precision", f"{precision} is not a supported precision.")
+        super().__init__("precision", f"{shown(precision)} is not a supported precision.")
 
 
 class InvalidArchive(InvalidInput):
@@ -73,6 +82,12 @@ class Unavailable(RegistryError):
     def __init__(self, message: str, retry_after_seconds: int = 2) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class OutcomeUnknown(Unavailable):
+    """An answer of the store was lost for good: whoever acts on this must allow for both."""
+
+    code = "outcome_unknown"
 
 
 class NotConfigured(Unavailable):

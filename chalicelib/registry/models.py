@@ -21,6 +21,7 @@ from chalicelib.registry.errors import InvalidInput, UnsupportedPrecision
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
 MAX_METADATA_BYTES = 64 * 1024
+MAX_NESTING = 32  # pydantic reads back 200 levels, those of the record included
 MODEL_ID = r"^[a-zA-Z0-9_-]{16,128}$"
 
 
@@ -31,7 +32,7 @@ def _printable(text: str) -> str:
 
 
 def _not_blank(text: str) -> str:
-    if not text.strip():
+    if not any(character.isprintable() and not character.isspace() for character in text):
         raise ValueError("must not be blank")
     return text
 
@@ -54,7 +55,9 @@ JsonObject = dict[str, JsonValue]
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """Never changes. Its validator is built on first use, so that a cold start pays for what it needs only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def normal_precisions(stated: list[str]) -> tuple[str, ...]:
@@ -63,6 +66,13 @@ def normal_precisions(stated: list[str]) -> tuple[str, ...]:
         if precision.lower() not in PRECISIONS:
             raise UnsupportedPrecision(precision)
     return tuple(sorted({precision.lower() for precision in stated}))
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list | tuple):
+        return False
+    within = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in within)
 
 
 class Metadata(Frozen):
@@ -87,8 +97,11 @@ class Metadata(Frozen):
     description: str | None = None
     tags: dict[Name, str] = {}
 
-    def check_size(self) -> None:
-        """Raises InvalidInput if all of it together is over the limit."""
+    def check_limits(self) -> None:
+        """Raises InvalidInput if all of it together is too large, or a value too deep to be read back."""
+        for field in ("overview", "optimization_capabilities", "labels"):
+            if _is_deeper(getattr(self, field), MAX_NESTING):
+                raise InvalidInput(field, f"{field} is nested more than {MAX_NESTING} levels deep.")
         size_bytes = len(self.model_dump_json(include=set(Metadata.model_fields)).encode())
         if size_bytes > MAX_METADATA_BYTES:
             raise InvalidInput(
@@ -157,10 +170,11 @@ class ModelVersion(Metadata):
         """
         replaced = {name: getattr(changes, name) for name in changes.model_fields_set}
         edited = self.model_copy(update=replaced)
-        if edited == self:
+        # As JSON, for Python holds 1, 1.0 and True to be equal.
+        if edited.model_dump_json() == self.model_dump_json():
             return self
-        edited.check_size()
-        return edited.model_copy(update={"revision": self.revision + 1, "updated_at": at})
+        edited.check_limits()
+        return edited.model_copy(update={"revision": self.revision + 1, "updated_at": max(at, self.updated_at)})
 
 
 class Head(Frozen):

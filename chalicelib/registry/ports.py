@@ -15,7 +15,8 @@ class Catalog(Protocol):
     """The records. Every change and its event are stored together or not at all.
 
     Reads see every change that was acknowledged before. Lost races and throttling are retried inside, for ten
-    seconds; then Unavailable is raised and nothing was changed.
+    seconds; then Unavailable is raised and nothing was changed. If that cannot be said, since an answer was lost, it
+    is OutcomeUnknown. Any other error says that nothing was changed, and nothing will be.
     """
 
     def ping(self) -> None:
@@ -31,10 +32,7 @@ class Catalog(Protocol):
         """Where this version may stand. Raises Conflict if its id or its claim is taken."""
 
     def add(self, version: ModelVersion, placement: Placement, by: Actor) -> ModelVersion:
-        """Store a new version; returned with the number it really got. Raises Conflict.
-
-        A caller that gets Unavailable asks `names` before it discards the version's bytes.
-        """
+        """Store a new version; returned with the number it really got. Raises Conflict."""
 
     def change(
         self,
@@ -53,11 +51,8 @@ class Catalog(Protocol):
     def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
         """Remove a version and free its claim; its last state. Raises NotFound."""
 
-    def names(self, model_id: str, key: str) -> bool:
-        """Whether the record of this id names this object. Raises Unavailable when that cannot be known."""
-
     def events(self, subject: str) -> tuple[Sequence[Event], Head]:
-        """All events of a subject in order, and the head that its record keeps."""
+        """All events of a subject in order, up to the head that its record keeps, and that. Raises NotFound."""
 
 
 class Blobs(Protocol):

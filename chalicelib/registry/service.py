@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from chalicelib.registry.archives import ArchiveReport, inspect_archive
 from chalicelib.registry.audit import Action
-from chalicelib.registry.errors import Conflict, InvalidArchive, InvalidInput, Unavailable
+from chalicelib.registry.errors import InvalidArchive, InvalidInput, OutcomeUnknown, RegistryError
 from chalicelib.registry.models import Actor, Changes, Draft, File, ModelVersion, Placement
 from chalicelib.registry.ports import Blobs, Catalog
 
@@ -50,7 +50,7 @@ class Registry:
         """Check the archive, store its bytes, then its record.
 
         What the archive says of itself fills in what the draft leaves open. Raises InvalidInput, InvalidArchive,
-        Conflict and Unavailable; then no record exists and the bytes are gone again.
+        Conflict and Unavailable; then no record exists and the bytes are gone again. After OutcomeUnknown both may be.
         """
         size, sha256 = _measure(parcel)
         report = inspect_archive(parcel.body, declared_format=draft.format)
@@ -69,13 +69,11 @@ class Registry:
         version = self._version(draft, placement, file)
         try:
             version = self.catalog.add(version, placement, by)
-        except Conflict:
-            self.blobs.discard(file.key, version_id)
+        except OutcomeUnknown:
+            # There may be a record now: its bytes stay, and are swept later if there is none.
             raise
-        except Unavailable:
-            # The write may have arrived although its answer did not: only bytes without a record may go.
-            if not self.catalog.names(version.id, file.key):
-                self.blobs.discard(file.key, version_id)
+        except RegistryError:
+            self.blobs.discard(file.key, version_id)
             raise
         self._announce(Action.VERSION_REGISTERED, None, version, by)
         return version
@@ -84,7 +82,7 @@ class Registry:
         """Replace fields; the version as it is then. Raises NotFound, Conflict, StaleRevision and InvalidInput."""
         at = self._clock()
         before, after = self.catalog.change(model_id, lambda now: now.edited(changes, at), by, at, if_revision)
-        if after != before:
+        if after.revision != before.revision:
             self._announce(Action.VERSION_UPDATED, before, after, by)
         return after
 
@@ -147,5 +145,10 @@ def _completed(draft: Draft, report: ArchiveReport) -> Draft:
             if value and (field not in draft.model_fields_set or getattr(draft, field) is None)
         }
     )
-    completed.check_size()
+    try:
+        completed.check_limits()
+    except InvalidInput:
+        # What the archive says must not make the publisher's own words too many.
+        completed = completed.model_copy(update={"labels": draft.labels})
+        completed.check_limits()
     return completed

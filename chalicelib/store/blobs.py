@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnected
 
 from chalicelib.registry.errors import Unavailable
 from chalicelib.registry.models import File
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+THROTTLED = ("SlowDown", "RequestTimeout", "ThrottlingException")
 
 
 class S3Blobs:
@@ -53,6 +56,8 @@ class S3Blobs:
                 IfNoneMatch="*",
             )
         except (BotoCoreError, ClientError) as exc:
+            if not _is_transient(exc):
+                raise
             raise Unavailable("The artifact could not be stored: nothing was registered, try again.") from exc
         return answer["VersionId"]
 
@@ -79,6 +84,14 @@ class S3Blobs:
             },
             ExpiresIn=self._url_seconds,
         )
+
+
+def _is_transient(exc: BotoCoreError | ClientError) -> bool:
+    """Whether trying again may help: the key is new each time, and S3 may answer the next time."""
+    if isinstance(exc, ClientError):
+        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+        return status >= 500 or status in (409, 412, 429) or exc.response.get("Error", {}).get("Code") in THROTTLED
+    return isinstance(exc, HTTPClientError | NotConnected)
 
 
 def content_disposition(file_name: str) -> str:

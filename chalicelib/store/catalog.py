@@ -13,7 +13,12 @@ from pynamodb.expressions.condition import Condition
 
 from chalicelib.registry import audit
 from chalicelib.registry.audit import Action, Change, Event
-from chalicelib.registry.errors import Conflict, NotFound, StaleRevision, Unavailable
+from chalicelib.registry.errors import (
+    Conflict,
+    NotFound,
+    StaleRevision,
+    Unavailable,
+)
 from chalicelib.registry.models import (
     Actor,
     Draft,
@@ -24,6 +29,7 @@ from chalicelib.registry.models import (
     Page,
     Placement,
 )
+from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.schema import (
     META,
     CatalogItem,
@@ -35,6 +41,7 @@ from chalicelib.store.schema import (
     VersionItem,
     bind,
     claim_key,
+    event_key,
     model_key,
     name_key,
     number_key,
@@ -46,7 +53,6 @@ from chalicelib.store.search import Search
 from chalicelib.store.transactions import (
     Busy,
     LostRace,
-    Refused,
     Retry,
     Transaction,
     transient_errors_as_busy,
@@ -67,6 +73,7 @@ class DynamoCatalog:
         self._connection: Connection = RegistryItem._get_connection().connection
         self._new_ulid = new_ulid
         self._retry = retry or Retry()
+        self._commits = Commits(self._retry)
         self._search = Search(self._retry)
 
     def ping(self) -> None:
@@ -84,28 +91,16 @@ class DynamoCatalog:
     def place(self, draft: Draft) -> Placement:
         return self._retry(lambda _: self._place(draft.id, draft))
 
-    def names(self, model_id: str, key: str) -> bool:
-        try:
-            return self.version(model_id).artifact.key == key
-        except NotFound:
-            return False
-
     def add(self, version: ModelVersion, placement: Placement, by: Actor) -> ModelVersion:
         event_id = self._new_ulid()
 
-        def attempt(number: int) -> ModelVersion:
+        def attempt(number: int) -> Prepared[ModelVersion]:
             if number == 0:
-                return self._add(version, placement, by, event_id, is_reserved=False)
-            try:
-                again, is_reserved = self._place_again(version)
-            except Conflict:
-                # The attempt before may have arrived although its answer was lost.
-                if mine := self._written_by(event_id, version.id):
-                    return mine
-                raise
-            return self._add(version, again, by, event_id, is_reserved)
+                return self._adding(version, placement, by, event_id, is_reserved=False)
+            again, is_reserved = self._place_again(version)
+            return self._adding(version.placed(again), again, by, event_id, is_reserved)
 
-        return self._retry(attempt)
+        return self._commits.once(version.id, event_id, attempt)
 
     def change(
         self,
@@ -116,52 +111,47 @@ class DynamoCatalog:
         if_revision: int | None = None,
     ) -> tuple[ModelVersion, ModelVersion]:
         event_id = self._new_ulid()
-        before: ModelVersion | None = None
 
-        def attempt(number: int) -> tuple[ModelVersion, ModelVersion]:
-            nonlocal before
+        def attempt(number: int) -> Prepared[tuple[ModelVersion, ModelVersion]]:
             item = self._version_item(model_id)
-            now = item.version()
-            if before and item.event_id == event_id:
-                return before, now
-            if if_revision not in (None, now.revision):
-                raise StaleRevision(now.revision)
-            before, after = now, edit(now)
+            before = item.version()
+            if if_revision not in (None, before.revision):
+                raise StaleRevision(before.revision)
+            after = edit(before)
             if after is before:
-                return before, before
-            return before, self._change(before, after, item.head, by, at, event_id, number > 0)
+                return Prepared((before, before))
+            return self._changing(before, after, item.head, by, event_id, is_contended=number > 0)
 
-        return self._retry(attempt)
+        return self._commits.once(model_id, event_id, attempt)
 
     def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
         event_id = self._new_ulid()
-        last: ModelVersion | None = None
 
-        def attempt(_: int) -> ModelVersion:
-            nonlocal last
-            try:
-                item = self._version_item(model_id)
-            except NotFound:
-                if last and self._tombstone_of(model_id, event_id):
-                    return last
-                raise
-            last = item.version()
-            self._remove(last, item.head, by, at, event_id)
-            return last
+        def attempt(_: int) -> Prepared[ModelVersion]:
+            item = self._version_item(model_id)
+            return self._removing(item.version(), item.head, by, at, event_id)
 
-        return self._retry(attempt)
+        return self._commits.once(model_id, event_id, attempt)
 
     def events(self, subject: str) -> tuple[Sequence[Event], Head]:
         return self._retry(lambda _: self._events(subject))
 
     def _events(self, subject: str) -> tuple[Sequence[Event], Head]:
+        # The head first: what happens meanwhile has events behind it, which are left out.
         with transient_errors_as_busy():
-            found = [item.event() for item in EventItem.query(subject, consistent_read=True)]
-            if subject.startswith("RM#"):
-                pointer = PointerItem.get(subject, "NAME", consistent_read=True)
-                name = NameItem.get(pointer.target, META, consistent_read=True)
-                return found, Head(seq=int(name.seq), digest=name.digest)
-            return found, VersionItem.get(subject, META, consistent_read=True).head
+            try:
+                head = self._head(subject)
+            except DoesNotExist as exc:
+                raise NotFound("Nothing has happened to this subject.") from exc
+            upto = EventItem.sk <= event_key(head.seq)
+            return [item.event() for item in EventItem.query(subject, upto, consistent_read=True)], head
+
+    def _head(self, subject: str) -> Head:
+        if not subject.startswith("RM#"):
+            return VersionItem.get(subject, META, consistent_read=True).head
+        pointer = PointerItem.get(subject, "NAME", consistent_read=True)
+        name = NameItem.get(pointer.target, META, consistent_read=True)
+        return Head(seq=int(name.seq), digest=name.digest)
 
     # Reads
 
@@ -178,14 +168,6 @@ class DynamoCatalog:
         if item is None or item.deleted:
             raise NotFound("Model not found.")
         return item
-
-    def _written_by(self, event_id: str, model_id: str) -> ModelVersion | None:
-        item = self._stored(model_id)
-        return item.version() if item and not item.deleted and item.event_id == event_id else None
-
-    def _tombstone_of(self, model_id: str, event_id: str) -> bool:
-        item = self._stored(model_id)
-        return bool(item and item.event_id == event_id)
 
     def _place(self, model_id: str, metadata: Metadata) -> Placement:
         """Two reads: the registered model with whatever has the id; then the claim."""
@@ -230,10 +212,9 @@ class DynamoCatalog:
 
     # Writes
 
-    def _add(
+    def _adding(
         self, version: ModelVersion, placement: Placement, by: Actor, event_id: str, is_reserved: bool
-    ) -> ModelVersion:
-        version = version.placed(placement)
+    ) -> Prepared[ModelVersion]:
         change = _change_of(Action.VERSION_REGISTERED, None, version, by, version.published_at, event_id)
         event = change.after(model_key(version.id), placement.head)
         tx = Transaction(self._connection)
@@ -241,8 +222,7 @@ class DynamoCatalog:
         tx.put("catalog", CatalogItem.of(version))
         tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
         self._enter(tx, version, placement, by, version.published_at, is_reserved)
-        self._commit(tx, version.id, event_id)
-        return version
+        return Prepared(version, tx, event.seq)
 
     def _enter(
         self,
@@ -287,17 +267,16 @@ class DynamoCatalog:
         tx.put("pointer", PointerItem(event.subject, "NAME", target=name_key(version)))
         tx.put("rm event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
 
-    def _change(
+    def _changing(
         self,
         before: ModelVersion,
         after: ModelVersion,
         head: Head,
         by: Actor,
-        at: datetime,
         event_id: str,
         is_contended: bool,
-    ) -> ModelVersion:
-        tx = Transaction(self._connection)
+    ) -> Prepared[tuple[ModelVersion, ModelVersion]]:
+        tx, at = Transaction(self._connection), after.updated_at
         if name_key(before) != name_key(after):
             placement = self._target(after, is_contended)
             after = after.model_copy(update={"rm_id": placement.rm_id, "number": placement.number})
@@ -312,8 +291,7 @@ class DynamoCatalog:
         tx.put("record", VersionItem.of(after, event), condition=_is_at(head))
         tx.put("catalog", CatalogItem.of(after))
         tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
-        self._commit(tx, after.id, event_id)
-        return after
+        return Prepared((before, after), tx, event.seq)
 
     def _target(self, version: ModelVersion, is_contended: bool) -> Placement:
         """Where a version moves to when its name or project changes; one read, two when contended."""
@@ -325,15 +303,17 @@ class DynamoCatalog:
         number = self._reserve(version, name.rm_id) if is_contended else int(name.counter) + 1
         return Placement(rm_id=name.rm_id, number=number, is_new_registered_model=False, head=Head())
 
-    def _remove(self, version: ModelVersion, head: Head, by: Actor, at: datetime, event_id: str) -> None:
-        change = _change_of(Action.VERSION_DELETED, version, None, by, at, event_id)
+    def _removing(
+        self, version: ModelVersion, head: Head, by: Actor, at: datetime, event_id: str
+    ) -> Prepared[ModelVersion]:
+        change = _change_of(Action.VERSION_DELETED, version, None, by, max(at, version.updated_at), event_id)
         event = change.after(model_key(version.id), head)
         tx = Transaction(self._connection)
         self._leave(tx, version)
         tx.delete("catalog", CatalogItem(shard_key(shard_of(version.id)), version.position))
         tx.put("record", VersionItem.tombstone(version.id, event), condition=_is_at(head))
         tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
-        self._commit(tx, version.id, event_id)
+        return Prepared(version, tx, event.seq)
 
     def _leave(self, tx: Transaction, version: ModelVersion) -> None:
         """Take a version out of its registered model: its number stays used, its claim becomes free."""
@@ -343,19 +323,6 @@ class DynamoCatalog:
     def _release_claim(self, tx: Transaction, version: ModelVersion) -> None:
         claim = ClaimItem(claim_key(version.rm_id, version), META)
         tx.delete("old claim", claim, condition=ClaimItem.holder == version.id)
-
-    def _commit(self, tx: Transaction, model_id: str, event_id: str) -> None:
-        """Commit. Raises Conflict for a taken id or claim, LostRace for whatever reading again may mend."""
-        try:
-            tx.commit()
-        except Refused as exc:
-            held = exc.items.get("id")
-            if held and not held.get("deleted", {}).get("BOOL") and held["event_id"]["S"] != event_id:
-                raise Conflict(model_id) from exc
-            claimed = exc.items.get("claim")
-            if claimed and claimed["holder"]["S"] != model_id:
-                raise Conflict(claimed["holder"]["S"]) from exc
-            raise LostRace(str(exc)) from exc
 
 
 def _read_both(keys: Sequence[tuple[str, str]]) -> list[RegistryItem]:

@@ -60,6 +60,10 @@ def number_key(number: int) -> str:
     return f"V#{number:010d}"
 
 
+def event_key(seq: int) -> str:
+    return f"{seq:012d}"
+
+
 def shard_key(shard: int) -> str:
     return f"CATALOG#{shard}"
 
@@ -231,7 +235,7 @@ class EventItem(Model):
     def of(cls, event: Event) -> Self:
         return cls(
             event.subject,
-            f"{event.seq:012d}",
+            event_key(event.seq),
             day=event.at[:10],
             event_id=event.event_id,
             at=event.at,

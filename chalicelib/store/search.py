@@ -81,10 +81,8 @@ class Search:
         if not precisions_like(filters.precision):
             return Page(versions=(), after=None)
         positions, go_on = self._positions(filters, limit, after or NEWEST)
-        versions, is_cut = self._versions(positions)
-        if is_cut:
-            go_on = versions[-1].position
-        return Page(versions=tuple(versions), after=go_on)
+        versions, cut_at = self._versions(positions)
+        return Page(versions=tuple(versions), after=cut_at or go_on)
 
     def _positions(self, filters: Filters, limit: int, after: str) -> tuple[list[str], str | None]:
         """The next positions, newest first, and where to go on; None when the catalogue is exhausted."""
@@ -113,20 +111,26 @@ class Search:
         rows = limit if condition is None else None
         list(self._threads.map(lambda shard: self._retry(lambda _: shard.read_on(condition, rows)), shards))
 
-    def _versions(self, positions: Sequence[str]) -> tuple[list[ModelVersion], bool]:
-        """The versions at these positions that are still there, and whether the page got too large for all."""
+    def _versions(self, positions: Sequence[str]) -> tuple[list[ModelVersion], str | None]:
+        """The versions that are still at these positions, and where the page was cut if it got too large for all.
+
+        An id that was registered again meanwhile is at another position now: this one is left out.
+        """
         size_bytes = 0
         versions: list[ModelVersion] = []
         wave = MAX_BATCH_KEYS * CATALOG_SHARDS
         for start in range(0, len(positions), wave):
-            ids = [position.partition("#")[2] for position in positions[start : start + wave]]
-            records = self._records(ids)
-            for record in (records[id_] for id_ in ids if id_ in records):
+            ids = {position: position.partition("#")[2] for position in positions[start : start + wave]}
+            records = self._records(list(ids.values()))
+            for position, record in ((position, records[id_]) for position, id_ in ids.items() if id_ in records):
+                version = ModelVersion.model_validate_json(record)
+                if version.position != position:
+                    continue
                 size_bytes += len(json.dumps(record)) + EXTRA_BYTES_PER_VERSION
                 if size_bytes > MAX_PAGE_BYTES and versions:
-                    return versions, True
-                versions.append(ModelVersion.model_validate_json(record))
-        return versions, False
+                    return versions, versions[-1].position
+                versions.append(version)
+        return versions, None
 
     def _records(self, ids: Sequence[str]) -> dict[str, str]:
         batches = [ids[at : at + MAX_BATCH_KEYS] for at in range(0, len(ids), MAX_BATCH_KEYS)]

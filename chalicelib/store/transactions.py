@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnected
 from pynamodb.connection.base import Connection
 from pynamodb.exceptions import PynamoDBException, TransactWriteError
 from pynamodb.expressions.condition import Condition
@@ -43,7 +44,11 @@ TRANSIENT = frozenset(
 
 
 class Busy(Exception):
-    """DynamoDB did not do it, or did not say whether it did; it may the next time."""
+    """DynamoDB did not do it now; it may the next time."""
+
+
+class Unanswered(Busy):
+    """The answer was lost: DynamoDB may have done it, or may still."""
 
 
 class LostRace(Exception):
@@ -60,12 +65,17 @@ class Refused(Exception):
 
 @contextmanager
 def transient_errors_as_busy() -> Iterator[None]:
-    """Throttling, conflicts and lost connections become Busy; everything else goes on as it is."""
+    """Throttling, conflicts and lost connections become Busy; everything else goes on as it is.
+
+    botocore's ConnectionError (NotConnected) says that nothing was sent, its HTTPClientError that it may have been.
+    """
     try:
         yield
     except (PynamoDBException, BotoCoreError, ClientError) as exc:
         cause = getattr(exc, "cause", exc)
-        if isinstance(cause, HTTPClientError) or _error_code(cause) in TRANSIENT:
+        if isinstance(cause, HTTPClientError) or _error_code(cause) == "InternalServerError":
+            raise Unanswered(type(cause).__name__) from exc
+        if isinstance(cause, NotConnected) or _error_code(cause) in TRANSIENT:
             raise Busy(type(cause).__name__) from exc
         raise
 
@@ -83,7 +93,7 @@ class Transaction:
     """
 
     def __init__(self, connection: Connection) -> None:
-        # One token for each transaction: botocore may send it again when the answer is lost, without doing it twice.
+        # One token for each transaction: if a network delivers it twice, DynamoDB does it once.
         self._writes = TransactWrite(client_request_token=str(uuid.uuid4()), connection=connection)
         # DynamoDB gives its reasons by position; PynamoDB sends checks first, then deletes, puts and updates.
         self._checks: list[str] = []

@@ -3,10 +3,10 @@
 from typing import Literal
 
 from chalice.app import Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from chalicelib.registry.errors import Unavailable
-from chalicelib.surface import JSON, Answer, Surface, json_response, parsed
+from chalicelib.registry.errors import Unavailable, shown
+from chalicelib.surface import JSON, Answer, Shape, Surface, json_response, parsed
 from chalicelib.surfaces.models import BAD_QUERY, answer_error
 from chalicelib.wiring import registry
 
@@ -15,17 +15,17 @@ REST_PREFIXES = ("health", "models", "projects")
 MLFLOW_PREFIXES = ("api/2.0/", "api/3.0/", "ajax-api/2.0/", "ajax-api/3.0/")
 
 
-class HealthQuery(BaseModel):
+class HealthQuery(Shape):
     deep: bool = Field(False, description="Ask the table and the bucket too.")
 
 
-class Health(BaseModel):
+class Health(Shape):
     """The registry works."""
 
     status: Literal["ok"]
 
 
-class Outage(BaseModel):
+class Outage(Shape):
     """What the registry cannot reach."""
 
     status: Literal["unavailable"]
@@ -66,7 +66,7 @@ def what_is_down() -> list[str]:
 def unknown_route() -> Response:
     """Anything that is not there"""
     path = (health.current_request.uri_params or {}).get("proxy", "")
-    message = f"There is nothing at /{path}; see /docs for what there is."
+    message = f"There is nothing at /{shown(path)}; see /docs for what there is."
     if path.startswith(MLFLOW_PREFIXES):
         return json_response({"error_code": "ENDPOINT_NOT_FOUND", "message": message}, 404)
     if path.split("/")[0] in REST_PREFIXES:

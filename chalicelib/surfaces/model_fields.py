@@ -13,13 +13,13 @@ from datetime import datetime
 from typing import Any
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from chalicelib.registry.errors import InvalidInput, RegistryError
+from chalicelib.registry.errors import InvalidInput, RegistryError, shown
 from chalicelib.registry.models import Changes, JsonObject, Metadata, ModelId, ModelVersion, normal_precisions
 from chalicelib.registry.service import Parcel
 from chalicelib.settings import settings
-from chalicelib.surface import MAX_FORM_BYTES, Form, Unprocessable, UnsupportedKeys, problem
+from chalicelib.surface import MAX_FORM_BYTES, Form, Shape, Unprocessable, UnsupportedKeys, problem
 
 ZIP_TYPES = (
     "application/zip",
@@ -34,7 +34,7 @@ class UnsupportedFileType(RegistryError):
     code = "unsupported_file_type"
 
 
-class ModelOut(BaseModel):
+class ModelOut(Shape):
     """A model version as clients see it; what is unknown is null. Dates are UTC."""
 
     id: str = Field(
@@ -208,8 +208,9 @@ def python_literal(text: str) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):
             value = ast.literal_eval(text)
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-        return value
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+        return json.loads(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
 
@@ -219,7 +220,7 @@ def parcel_of(form: Form) -> Parcel:
     part, sha256 = form.files["file"], form.single("sha256")
     media_type = part.content_type.partition(";")[0].strip().lower()
     if media_type not in ZIP_TYPES:
-        raise UnsupportedFileType(f"Unsupported file type found: {media_type}")
+        raise UnsupportedFileType(f"Unsupported file type found: {shown(media_type)}")
     if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise InvalidInput("sha256", "sha256 is not 64 hexadecimal digits.")
     return Parcel(io.BytesIO(part.raw), part.filename, stated_sha256=sha256 or None)

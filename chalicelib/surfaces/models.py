@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from chalice.app import Response
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from chalicelib.registry.errors import NotFound, RegistryError
-from chalicelib.registry.models import Changes, Draft, Filters, ModelId
+from chalicelib.registry.errors import InvalidInput, NotFound, RegistryError
+from chalicelib.registry.models import PRECISIONS, Changes, Draft, Filters, ModelId
 from chalicelib.settings import settings
 from chalicelib.surface import (
     JSON,
@@ -20,6 +20,7 @@ from chalicelib.surface import (
     Answer,
     Detail,
     FieldProblems,
+    Shape,
     Surface,
     Unprocessable,
     json_response,
@@ -41,6 +42,7 @@ from chalicelib.surfaces.model_fields import (
 from chalicelib.wiring import registry
 
 MAX_LIMIT = 1000
+MAX_LINK_BYTES = 8_000  # API Gateway answers 10,240 bytes of headers
 MAX_TAG_FILTERS = 20  # a DynamoDB expression may have 4 KB
 MAX_ID_LENGTH = 128
 ID_FORM = re.compile(r"[a-zA-Z0-9_-]{16,}")
@@ -66,6 +68,7 @@ def answer_error(exc: RegistryError) -> Response:
         "too_large": 413,
         "unsupported_media_type": 415,
         "unavailable": 503,
+        "outcome_unknown": 503,
         "not_configured": 503,
     }.get(exc.code, 422)
     match exc.code:
@@ -80,14 +83,14 @@ def answer_error(exc: RegistryError) -> Response:
     return json_response({"detail": str(exc)}, status)
 
 
-class StatedError(BaseModel):
+class StatedError(Shape):
     """An error of a change that names nothing to change."""
 
     status: Literal["error"]
     message: str
 
 
-class Completed(BaseModel):
+class Completed(Shape):
     """A change was made."""
 
     status: Literal["completed"]
@@ -103,7 +106,7 @@ TRY_AGAIN = Answer("Try again later", {JSON: Detail}, ("Retry-After",))
 models = Surface(__name__, answer_error, {"model_id": Annotated[ModelId, Field(description="The id of a model.")]})
 
 
-class ListQuery(BaseModel):
+class ListQuery(Shape):
     """How `GET /models` may be asked. `tag.<key>=<value>` is accepted too, for any 20 keys."""
 
     name: str | None = Field(None, description="substring, any case")
@@ -118,7 +121,7 @@ class ListQuery(BaseModel):
     page_token: str | None = Field(None, description="from the Link header of the page before")
 
 
-class ChangeHeaders(BaseModel):
+class ChangeHeaders(Shape):
     """The precondition of a change."""
 
     if_match: str | None = Field(
@@ -163,9 +166,7 @@ def list_models() -> Response:
     body = TypeAdapter(list[ModelOut]).dump_json([ModelOut.of(version) for version in page.versions]).decode()
     headers: dict[str, str | list[str]] = {"Content-Type": "application/json"}
     if page.after:
-        following = urlencode({**given, "page_token": page_token(page.after, filters)})
-        base = f"{settings().public_url}/models" if settings().public_url else ""
-        headers["Link"] = f'<{base}?{following}>; rel="next"'
+        headers["Link"] = next_link({**given, "page_token": page_token(page.after, filters)})
     return Response(body, headers=headers)
 
 
@@ -197,7 +198,7 @@ def register_model() -> Response:
     fields.setdefault("created_date", as_date(datetime.now(UTC)))
     problems = [] if "file" in form.files else [problem(["body", "file"], "Field required: a file part", "missing")]
     draft = parsed(Draft, fields, "body", problems)
-    draft.check_size()
+    draft.check_limits()
     version = registry().register(draft, parcel_of(form), models.actor())
     return text_response(version.id, 201)
 
@@ -254,7 +255,10 @@ def update_model(model_id: str) -> Response:
             "Invalid request. Check the request body and ensure at least 1 supported field is provided."
         )
     require_known_keys(form, changeable)
-    changes = parsed(Changes, stated_fields(form), "body")
+    fields = stated_fields(form)
+    if "precision" in fields and fields["precision"] is None:
+        raise InvalidInput("precision", f"precision must name at least one of {', '.join(PRECISIONS)}.")
+    changes = parsed(Changes, fields, "body")
     version = registry().update(valid_id(model_id), changes, models.actor(), stated_revision())
     return json_response({"status": "completed"}, ETag=f'"{version.revision}"')
 
@@ -292,6 +296,15 @@ def download_model(model_id: str) -> Response:
     return text_response("Follow the redirect to the archive (curl -L).\n", 307, Location=url)
 
 
+def next_link(query: dict[str, str]) -> str:
+    """The Link header to the next page; relative to the request without a public URL. Raises Unprocessable."""
+    base = f"{settings().public_url}/models" if settings().public_url else ""
+    link = f'<{base}?{urlencode(query)}>; rel="next"'
+    if len(link) > MAX_LINK_BYTES:
+        raise Unprocessable([problem(["query"], "is too long to be answered in pages", "too_long")])
+    return link
+
+
 def valid_id(model_id: str) -> str:
     """Raises InvalidId unless this has the form of an id, NotFound if it is longer than any (and than a key may be)."""
     if not ID_FORM.fullmatch(model_id):
@@ -306,6 +319,6 @@ def stated_revision() -> int | None:
     stated = models.current_request.headers.get("if-match")
     if stated in (None, "*"):
         return None
-    if not (tag := re.fullmatch(r'"(\d{1,12})"', stated)):
+    if not (tag := re.fullmatch(r'"([0-9]{1,12})"', stated)):
         raise Unprocessable([problem(["header", "If-Match"], 'expected the ETag of the model, as "3"', "value_error")])
     return int(tag[1])

@@ -60,14 +60,13 @@ def test_what_was_stored_is_read_back(catalog: Catalog, publish: Publish) -> Non
     )
 
     assert catalog.version(version.id) == version
-    assert catalog.names(version.id, version.artifact.key)
-    assert not catalog.names(version.id, "artifacts/another/m.zip")
 
 
 def test_an_unknown_id_is_not_found(catalog: Catalog, unique: str) -> None:
     with pytest.raises(NotFound):
         catalog.version(f"unknown-{unique}-00000")
-    assert not catalog.names(f"unknown-{unique}-00000", "artifacts/x/m.zip")
+    with pytest.raises(NotFound):
+        catalog.events(f"MODEL#unknown-{unique}-00000")
 
 
 def test_versions_of_a_name_count_from_one(publish: Publish) -> None:
@@ -132,6 +131,32 @@ def test_a_change_that_changes_nothing_is_not_stored(catalog: Catalog, publish: 
 
     assert change(catalog, clock, version, score=0.5) == version
     assert len(catalog.events(f"MODEL#{version.id}")[0]) == 1
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, True), (1, 1.0), (0, False), (0.0, -0.0)])
+def test_a_change_that_only_python_would_not_notice_is_stored(
+    catalog: Catalog, publish: Publish, clock: Clock, old: object, new: object
+) -> None:
+    version = publish(overview={"a": old})
+
+    after = change(catalog, clock, version, overview={"a": new})
+
+    assert after.revision == 2
+    assert repr(catalog.version(version.id).overview) == repr({"a": new})
+    assert "overview" in catalog.events(f"MODEL#{version.id}")[0][-1].changes
+
+
+def test_time_does_not_go_backwards_for_a_version(catalog: Catalog, publish: Publish, clock: Clock) -> None:
+    """Another function's clock may be behind."""
+    version = publish()
+    past = Clock()
+
+    after = change(catalog, past, version, score=0.5)
+    catalog.remove(version.id, ALICE, past())
+
+    assert after.updated_at == version.updated_at
+    times = [event.at for event in catalog.events(f"MODEL#{version.id}")[0]]
+    assert times == sorted(times)
 
 
 def test_a_change_with_a_stale_revision_is_refused(catalog: Catalog, publish: Publish, clock: Clock) -> None:

@@ -258,7 +258,7 @@ def test_no_page_of_fat_models_is_more_than_lambda_may_answer(catalogue: Catalog
     # As much metadata as a model may have; in an answer it is escaped once more, to up to three times its size.
     overview = {"text": character * (64_000 // len(json.dumps(character, ensure_ascii=False).encode()[1:-1]))}
     fat = [seeded(SEEDED + number, name="fat", overview=overview) for number in range(40)]
-    fat[0].check_size()
+    fat[0].check_limits()
     store(catalogue.api.stack, fat)
     try:
         answers = list(pages(catalogue.api, name="fat"))

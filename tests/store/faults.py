@@ -7,7 +7,13 @@ from typing import Any
 
 import botocore.client
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 
 
 class Crash(BaseException):
@@ -72,6 +78,28 @@ def conflicting(operation: str) -> ClientError:
         },
         operation,
     )
+
+
+def internal_error(operation: str) -> ClientError:
+    answer = {"Error": {"Code": "InternalServerError"}, "ResponseMetadata": {"HTTPStatusCode": 500}}
+    return ClientError(answer, operation)
+
+
+def slow_down(operation: str) -> ClientError:
+    """How S3 throttles."""
+    return ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, operation)
+
+
+def not_connected(_: str) -> EndpointConnectionError:
+    return EndpointConnectionError(endpoint_url="http://127.0.0.1")
+
+
+def not_connected_in_time(_: str) -> ConnectTimeoutError:
+    return ConnectTimeoutError(endpoint_url="http://127.0.0.1")
+
+
+def connection_lost(_: str) -> ConnectionClosedError:
+    return ConnectionClosedError(endpoint_url="http://127.0.0.1")
 
 
 def timed_out(_: str) -> ReadTimeoutError:

@@ -4,19 +4,33 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from chalicelib.registry.audit import Action
-from chalicelib.registry.errors import Conflict, RegistryError, Unavailable
+from chalicelib.registry.errors import Conflict, NotFound, OutcomeUnknown, RegistryError, Unavailable
 from chalicelib.registry.models import Changes, Filters
 from chalicelib.registry.service import Registry
 from chalicelib.store.catalog import DynamoCatalog
 from chalicelib.store.transactions import Retry
-from tests.conftest import ALICE, Announced, draft, parcel
+from tests.conftest import ALICE, BOB, Announced, draft, parcel
 from tests.invariants import check_invariants
-from tests.store.faults import conflicting, nothing, one_call_at_a_time, throttled, timed_out, watched_calls
+from tests.store.faults import (
+    conflicting,
+    connection_lost,
+    internal_error,
+    not_connected,
+    not_connected_in_time,
+    nothing,
+    one_call_at_a_time,
+    slow_down,
+    throttled,
+    timed_out,
+    watched_calls,
+)
 
 
 class FakeTime:
@@ -38,8 +52,8 @@ class FakeTime:
 def fake_time(registry: Registry) -> FakeTime:
     """The registry's retries wait in a time of their own, always as long as they may."""
     fake = FakeTime()
-    assert isinstance(registry.catalog, DynamoCatalog)
-    registry.catalog._retry = Retry(monotonic=fake, sleep=fake.sleep, jitter=lambda _, most: most)
+    retry = Retry(monotonic=fake, sleep=fake.sleep, jitter=lambda _, most: most)
+    registry.catalog = DynamoCatalog("RegistryTable", "EventsTable", registry._new_ulid, retry)
     return fake
 
 
@@ -55,14 +69,16 @@ def failing(operation: str, error: Callable[[str], Exception], times: int = 10**
     return fail
 
 
+# What says that nothing was done, and what leaves it open.
+REFUSED = [throttled, conflicting, not_connected, not_connected_in_time]
+UNANSWERED = [timed_out, connection_lost, internal_error]
+
+
 @pytest.mark.parametrize(
     ("operation", "error"),
     [
-        ("BatchGetItem", throttled),
-        ("BatchGetItem", timed_out),
-        ("TransactWriteItems", throttled),
-        ("TransactWriteItems", timed_out),
-        ("TransactWriteItems", conflicting),
+        *(("BatchGetItem", error) for error in [throttled, *UNANSWERED, not_connected]),
+        *(("TransactWriteItems", error) for error in [*REFUSED, *UNANSWERED]),
     ],
 )
 def test_a_passing_trouble_is_waited_out(
@@ -76,39 +92,31 @@ def test_a_passing_trouble_is_waited_out(
     check_invariants()
 
 
-@pytest.mark.parametrize("error", [throttled, conflicting, timed_out])
+@pytest.mark.parametrize("error", REFUSED)
 def test_lasting_trouble_is_given_up_after_ten_seconds_with_nothing_left_behind(
     registry: Registry, fake_time: FakeTime, announced: Announced, error: Callable[[str], Exception]
 ) -> None:
     with watched_calls(failing("TransactWriteItems", error), nothing), pytest.raises(Unavailable) as caught:
         registry.register(draft(), parcel(), ALICE)
 
+    assert not isinstance(caught.value, OutcomeUnknown)
     assert caught.value.retry_after_seconds > 0
     assert 9 < fake_time.seconds <= 10
     assert check_invariants() == []
     assert announced.lines == []
 
 
-@pytest.mark.parametrize("change", ["register", "update", "delete"])
-def test_a_change_whose_answer_was_lost_is_done_once(registry: Registry, fake_time: FakeTime, change: str) -> None:
-    registry.register(draft("cat"), parcel(), ALICE)
-    steps: dict[str, Callable[[], Any]] = {
-        "register": lambda: registry.register(draft("cat", "v2"), parcel(), ALICE),
-        "update": lambda: registry.update("model-cat-v10000", Changes(score=0.5), ALICE),
-        "delete": lambda: registry.delete("model-cat-v10000", ALICE),
-    }
+@pytest.mark.parametrize("error", UNANSWERED)
+def test_bytes_stay_while_their_record_may_still_come(
+    registry: Registry, fake_time: FakeTime, error: Callable[[str], Exception]
+) -> None:
+    with watched_calls(failing("TransactWriteItems", error), nothing), pytest.raises(OutcomeUnknown):
+        registry.register(draft(), parcel(), ALICE)
 
-    with watched_calls(nothing, failing("TransactWriteItems", timed_out, times=1)):
-        steps[change]()
-
-    versions = check_invariants()
-    assert len(versions) == {"register": 2, "update": 1, "delete": 0}[change]
-    subject = f"MODEL#model-cat-v{2 if change == 'register' else 1}0000"
-    events, _ = registry.catalog.events(subject)
-    assert len(events) == (1 if change == "register" else 2)
+    assert check_invariants(orphans=1) == []
 
 
-def test_bytes_are_kept_when_nobody_knows_whether_their_record_was_stored(
+def test_bytes_stay_when_nobody_can_tell_whether_their_record_was_stored(
     registry: Registry, fake_time: FakeTime
 ) -> None:
     """The record was stored, but neither that answer nor any read came through: removing the bytes would lose them."""
@@ -123,14 +131,82 @@ def test_bytes_are_kept_when_nobody_knows_whether_their_record_was_stored(
             is_dark.set()
         darkness(called, number)
 
-    with watched_calls(darkness, fall_dark), pytest.raises(Unavailable):
+    with watched_calls(darkness, fall_dark), pytest.raises(OutcomeUnknown):
         registry.register(draft(), parcel(), ALICE)
 
     assert len(check_invariants()) == 1
 
 
-def test_a_failing_bucket_registers_nothing(registry: Registry) -> None:
-    with watched_calls(failing("PutObject", throttled), nothing), pytest.raises(Unavailable):
+MINE = "model-cat-v10000"
+OPERATIONS: dict[str, Callable[[Registry], Any]] = {
+    "register": lambda registry: registry.register(draft("cat"), parcel(), ALICE),
+    "update": lambda registry: registry.update(MINE, Changes(score=0.5), ALICE),
+    "update if unchanged": lambda registry: registry.update(MINE, Changes(score=0.5), ALICE, if_revision=1),
+    "move": lambda registry: registry.update(MINE, Changes(name="dog"), ALICE),
+    "delete": lambda registry: registry.delete(MINE, ALICE),
+}
+INTERFERENCES: dict[str, list[Callable[[Registry], Any]]] = {
+    "nobody": [],
+    "update": [lambda registry: registry.update(MINE, Changes(score=0.9), BOB)],
+    "delete": [lambda registry: registry.delete(MINE, BOB)],
+    "register": [lambda registry: registry.register(draft("cat"), parcel(), BOB)],
+    "delete and register": [
+        lambda registry: registry.delete(MINE, BOB),
+        lambda registry: registry.register(draft("owl", id=MINE), parcel(), BOB),
+    ],
+}
+
+
+@pytest.mark.parametrize("is_done", [True, False], ids=["done", "not done"])
+@pytest.mark.parametrize("interference", INTERFERENCES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_lost_answer_and_others_acting_meanwhile_lose_nothing(
+    registry: Registry, fake_time: FakeTime, operation: str, interference: str, is_done: bool
+) -> None:
+    """The transaction is done or not, its answer is lost, others act, and only then the operation goes on."""
+    if operation != "register":
+        registry.register(draft("cat"), parcel(), ALICE)
+    is_lost = threading.Event()
+
+    def lose(called: str, _: int) -> None:
+        if called == "TransactWriteItems" and not is_lost.is_set():
+            is_lost.set()
+            for act in INTERFERENCES[interference]:
+                with suppress(Conflict, NotFound):
+                    act(registry)
+            raise timed_out(called)
+
+    outcome: Any = None
+    with watched_calls(nothing if is_done else lose, lose if is_done else nothing):
+        try:
+            outcome = OPERATIONS[operation](registry)
+        except RegistryError as exc:
+            outcome = exc
+
+    versions = {version.id: version for version in check_invariants(orphans=1)}
+    if is_done:
+        assert not isinstance(outcome, RegistryError)
+    events = [event for event in registry.catalog.events(f"MODEL#{MINE}")[0] if event.actor == ALICE]
+    mine = len(events) - (operation != "register")
+    assert mine == (0 if isinstance(outcome, RegistryError) else 1), "what was answered is not what was done"
+    if interference == "delete and register" and is_done:
+        assert versions[MINE].name == "owl" or operation == "delete"
+
+
+@pytest.mark.parametrize("error", [slow_down, internal_error, timed_out, not_connected])
+def test_a_failing_bucket_registers_nothing(registry: Registry, error: Callable[[str], Exception]) -> None:
+    with watched_calls(failing("PutObject", error), nothing), pytest.raises(Unavailable):
+        registry.register(draft(), parcel(), ALICE)
+
+    assert check_invariants() == []
+
+
+def test_what_the_bucket_refuses_for_good_is_not_called_busy(registry: Registry) -> None:
+    def denied(operation: str) -> ClientError:
+        refusal = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        return ClientError(refusal, operation)
+
+    with watched_calls(failing("PutObject", denied), nothing), pytest.raises(ClientError):
         registry.register(draft(), parcel(), ALICE)
 
     assert check_invariants() == []

@@ -74,10 +74,10 @@ def test_256_characters_of_any_script_are_a_name() -> None:
 
 
 def test_metadata_is_limited_as_a_whole() -> None:
-    Draft(name="cat", version="v1", id=ID, description="x" * (MAX_METADATA_BYTES - 1000)).check_size()
+    Draft(name="cat", version="v1", id=ID, description="x" * (MAX_METADATA_BYTES - 1000)).check_limits()
 
     with pytest.raises(InvalidInput, match="65536 bytes"):
-        Draft(name="cat", version="v1", id=ID, description="é" * (MAX_METADATA_BYTES // 2)).check_size()
+        Draft(name="cat", version="v1", id=ID, description="é" * (MAX_METADATA_BYTES // 2)).check_limits()
 
 
 def test_precisions_are_lower_case_sorted_and_each_once() -> None:

@@ -4,7 +4,15 @@ import hashlib
 
 import pytest
 
-from chalicelib.registry.errors import Conflict, InvalidArchive, InvalidInput, NotFound, Unavailable
+from chalicelib.registry.errors import (
+    Conflict,
+    InvalidArchive,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    RegistryError,
+    Unavailable,
+)
 from chalicelib.registry.models import Actor, ModelVersion, Placement
 from chalicelib.registry.service import Parcel, Registry, base_name
 from tests.conftest import ALICE, ARCHIVE, Announced, Clock, draft, parcel, ulids, zip_of
@@ -89,26 +97,41 @@ def test_a_failing_bucket_leaves_no_record(registry: Registering) -> None:
         registry.catalog.version(draft().id)
 
 
-class Losing(MemoryCatalog):
-    """Stores the record, if told to, and then says that it is not known."""
+class Failing(MemoryCatalog):
+    """Stores nothing, and says why."""
 
-    is_stored = False
+    error: RegistryError
 
     def add(self, version: ModelVersion, placement: Placement, by: Actor) -> ModelVersion:
-        if self.is_stored:
-            super().add(version, placement, by)
-        raise Unavailable("busy")
+        raise self.error
 
 
-@pytest.mark.parametrize("is_stored", [True, False])
-def test_bytes_are_discarded_only_if_no_record_names_them(announced: Announced, is_stored: bool) -> None:
-    blobs, catalog = MemoryBlobs(), Losing(ulids())
-    catalog.is_stored = is_stored
+@pytest.mark.parametrize(
+    ("error", "kept"), [(Unavailable("busy"), 0), (Conflict("another-model-00"), 0), (OutcomeUnknown("lost"), 1)]
+)
+def test_bytes_are_discarded_only_if_no_record_can_name_them(
+    announced: Announced, error: RegistryError, kept: int
+) -> None:
+    blobs, catalog = MemoryBlobs(), Failing(ulids())
+    catalog.error = error
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(type(error)):
         Registry(catalog, blobs, Clock(), ulids(), announced).register(draft(), parcel(), ALICE)
 
-    assert len(blobs.objects) == (1 if is_stored else 0)
+    assert len(blobs.objects) == kept
+
+
+def test_labels_of_an_archive_that_would_be_too_much_are_left_out(registry: Registering) -> None:
+    archive = zip_of(
+        model__xml=f"""<net name="m" version="11"><layers/><rt_info><model_info>
+            <labels value="{" ".join(f"label-{number:04}" for number in range(2500))}"/>
+            </model_info></rt_info></net>""",
+        model__bin=b"\0" * 8,
+    )
+
+    version = registry.register(draft(description="x" * 60_000), parcel(archive), ALICE)
+
+    assert (version.format, version.labels) == ("OpenVINO", None)
 
 
 def test_deleting_removes_record_and_bytes(registry: Registering) -> None:

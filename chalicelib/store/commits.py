@@ -1,0 +1,99 @@
+"""Commits that are done once, although races are lost, answers are lost, and others act in between."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pynamodb.exceptions import DoesNotExist
+
+from chalicelib.registry.errors import Conflict, OutcomeUnknown, RegistryError
+from chalicelib.store.schema import EventItem, event_key, model_key
+from chalicelib.store.transactions import (
+    Busy,
+    LostRace,
+    Refused,
+    Retry,
+    Transaction,
+    Unanswered,
+    transient_errors_as_busy,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[T]):
+    """What an attempt is about to commit: the transaction, the number of its event, and what is true afterwards.
+
+    Without a transaction there is nothing to do.
+    """
+
+    result: T
+    transaction: Transaction | None = None
+    seq: int = 0
+
+
+class Commits:
+    """Carries prepared transactions out, again and again until each is done or cannot be."""
+
+    def __init__(self, retry: Retry) -> None:
+        self._retry = retry
+
+    def once(self, model_id: str, event_id: str, attempt: Callable[[int], Prepared[T]]) -> T:
+        """The result of an operation that is done once, although answers may be lost and others may act in between.
+
+        What was sent without an answer is known by its event, which stays for ever, whatever happens to the model.
+        Raises OutcomeUnknown if in the end it cannot be told whether such an attempt was, or will be, done.
+        """
+        unanswered: list[Prepared[T]] = []
+
+        def go(number: int) -> T:
+            if done := self._done(model_id, event_id, unanswered):
+                return done.result
+            prepared = attempt(number)
+            if prepared.transaction:
+                try:
+                    _commit(prepared.transaction, model_id)
+                except Unanswered:
+                    unanswered.append(prepared)
+                    raise
+            return prepared.result
+
+        try:
+            return self._retry(go)
+        except RegistryError as exc:
+            if not unanswered:
+                raise
+            with suppress(Busy):
+                if done := self._done(model_id, event_id, unanswered):
+                    return done.result
+            raise OutcomeUnknown(
+                "It is not known whether this was done, for an answer of the store was lost: look before you repeat it."
+            ) from exc
+
+    def _done(self, model_id: str, event_id: str, unanswered: Sequence[Prepared[T]]) -> Prepared[T] | None:
+        """The one of these attempts that was done after all, by its event."""
+        for prepared in unanswered:
+            with transient_errors_as_busy():
+                try:
+                    event = EventItem.get(model_key(model_id), event_key(prepared.seq), consistent_read=True)
+                except DoesNotExist:
+                    continue
+            if event.event_id == event_id:
+                return prepared
+        return None
+
+
+def _commit(tx: Transaction, model_id: str) -> None:
+    """Commit. Raises Conflict for a taken id or claim, LostRace for whatever reading again may mend."""
+    try:
+        tx.commit()
+    except Refused as exc:
+        held = exc.items.get("id")
+        if held and not held.get("deleted", {}).get("BOOL"):
+            raise Conflict(model_id) from exc
+        claimed = exc.items.get("claim")
+        if claimed and claimed["holder"]["S"] != model_id:
+            raise Conflict(claimed["holder"]["S"]) from exc
+        raise LostRace(str(exc)) from exc
