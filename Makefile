@@ -64,7 +64,6 @@ lint: install  ## Format and lint
 types: install  ## mypy --strict on what is shipped
 	$(BIN)/mypy
 
-# From the quick to the slow; the emulator serves the last ones.
+# Two at a time, each file in one process; a process that needs the emulator starts one of its own.
 test: lint types  ## Every check
-	$(BIN)/python -m pytest tests/unit tests/package/test_architecture.py tests/store tests/contract tests/surfaces \
-		tests/simulators tests/package tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from chalicelib import __version__
-from chalicelib.surface import FORM_TYPES, JSON, Answer, Detail, Operation, Surface
+from chalicelib.surface import FORM_TYPES, JSON, MAX_PREFIXED_PARAMETERS, Answer, Detail, Operation, Surface
 
 Json = dict[str, Any]
 Key = tuple[str, int, str]
@@ -164,17 +164,18 @@ def _described(schema: Json) -> Json:
 
 def _any_with(prefix: str) -> Json:
     """The query parameters that share a prefix: an exploded object, whose keys are their names."""
-    pattern = f"^{prefix.replace('.', '[.]')}.+"
+    pattern = rf"^{prefix.replace('.', '[.]')}[^\u0000-\u001f\u007f-\u009f]+$"
     return {
         "name": f"{prefix}*",
         "in": "query",
-        "description": f"`{prefix}<key>=<value>`, any number of them: equal.",
+        "description": f"`{prefix}<key>=<value>`, at most {MAX_PREFIXED_PARAMETERS} of them: equal.",
         "style": "form",
         "explode": True,
         "schema": {
             "type": "object",
             "patternProperties": {pattern: {"type": "string", "minLength": 1}},
             "additionalProperties": False,
+            "maxProperties": MAX_PREFIXED_PARAMETERS,
         },
     }
 

@@ -32,10 +32,11 @@ from chalicelib.registry.models import MAX_METADATA_BYTES, Actor
 MAX_FORM_BYTES = 4_500_000
 MAX_FIELDS = 256
 MAX_PROBLEMS = 20
-MAX_QUERY_CHARACTERS = 1024
+MAX_PREFIXED_PARAMETERS = 20  # a DynamoDB expression may have 4 KB
 MAX_POSITION_LENGTH = 512
 MULTIPART, URLENCODED = FORM_TYPES = ["multipart/form-data", "application/x-www-form-urlencoded"]
 JSON, TEXT = "application/json", "text/plain"
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 POSITION = re.compile(r"[0-9TZ:.-]{27}#[a-zA-Z0-9_-]{16,128}")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -134,9 +135,7 @@ class Form:
     def add(self, name: str, value: bytes) -> None:
         """Add a value of a text field. Raises InvalidInput if it is no text, or longer than any may be."""
         if len(value) > MAX_METADATA_BYTES:
-            raise InvalidInput(
-                name, f"{shown(name)} has {len(value)} bytes; at most {MAX_METADATA_BYTES} are accepted."
-            )
+            raise InvalidInput(name, f"{shown(name)} may have {MAX_METADATA_BYTES} bytes, this has {len(value)}.")
         try:
             self.fields.setdefault(name, []).append(value.decode())
         except UnicodeDecodeError as exc:
@@ -250,15 +249,17 @@ class Surface(Blueprint):
         unknown = [
             name
             for name in given
-            if name not in accepted and not (prefix and name.startswith(prefix) and name.isprintable())
+            if name not in accepted and not (prefix and name.startswith(prefix) and not CONTROL.search(name))
         ]
         if unknown:
             raise UnsupportedKeys("Invalid query parameter(s)", unknown)
         problems = [
-            problem(["query", name], "must be given once, with a value of at most 1024 characters", "value_error")
+            problem(["query", name], "must be given once, with a value in UTF-8", "value_error")
             for name, values in given.items()
-            if len(values) != 1 or not 1 <= len(values[0]) <= MAX_QUERY_CHARACTERS or not is_text(values[0])
+            if len(values) != 1 or not values[0] or not is_text(values[0])
         ]
+        if prefix and sum(name.startswith(prefix) for name in given) > MAX_PREFIXED_PARAMETERS:
+            problems.append(problem(["query", prefix], f"at most {MAX_PREFIXED_PARAMETERS} can be given", "too_many"))
         if problems:
             raise Unprocessable(problems)
         return {name: values[0] for name, values in given.items()}

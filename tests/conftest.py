@@ -14,6 +14,7 @@ import boto3
 import pytest
 import yaml
 from moto import mock_aws
+from moto.backends import get_backend
 
 from chalicelib.registry.audit import Action
 from chalicelib.registry.models import Actor, Draft, ModelVersion
@@ -134,12 +135,22 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
 
 
+@pytest.fixture(scope="module")
+def moto() -> Iterator[None]:
+    """AWS in memory. Setting it up costs more than most tests, so a module shares it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        with mock_aws():
+            yield
+
+
 @pytest.fixture
-def aws(credentials: None) -> Iterator[None]:
-    """AWS in memory (moto), with our tables and bucket."""
-    with mock_aws():
-        create_stores()
-        yield
+def aws(moto: None, credentials: None) -> None:
+    """AWS in memory, with our tables and bucket and nothing in them."""
+    for service in ("dynamodb", "s3"):
+        get_backend(service).reset()
+    create_stores()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 Whatever is built here is within the limits of the design: no caller checks them again.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
@@ -25,20 +26,23 @@ MAX_NESTING = 32  # pydantic reads back 200 levels, those of the record included
 MODEL_ID = r"^[a-zA-Z0-9_-]{16,128}$"
 
 
+_CONTROL = r"\u0000-\u001f\u007f-\u009f"
+_INVISIBLE = r"\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+
+
 def _printable(text: str) -> str:
-    if not text.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
+    if re.search(f"[{_CONTROL}]", text):
         raise ValueError("must not contain control characters")
     return text
 
 
 def _not_blank(text: str) -> str:
-    if not any(character.isprintable() and not character.isspace() for character in text):
+    if not re.search(rf"[^\s{_INVISIBLE}]", text):
         raise ValueError("must not be blank")
     return text
 
 
 # The patterns tell readers of a JSON schema what the validators check, in better words, here.
-_CONTROL = r"\u0000-\u001f\u007f-\u009f"
 Label = Annotated[
     str,
     StringConstraints(max_length=256),
@@ -48,7 +52,7 @@ Label = Annotated[
 Name = Annotated[
     Label,
     AfterValidator(_not_blank),
-    Field(json_schema_extra={"pattern": rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$"}),
+    Field(json_schema_extra={"pattern": rf"^[^{_CONTROL}]*[^\s{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*$"}),
 ]
 ModelId = Annotated[str, StringConstraints(pattern=MODEL_ID)]
 JsonObject = dict[str, JsonValue]

@@ -210,7 +210,8 @@ def python_literal(text: str) -> Any:
             value = ast.literal_eval(text)
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         text.encode()
-        return json.loads(text)
+        # Tuples and keys that are no text would be stored as something else than what was sent.
+        return value if json.loads(text) == value else None
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
 

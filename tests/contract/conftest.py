@@ -5,13 +5,12 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from chalicelib.registry.ports import Blobs, Catalog
 from chalicelib.store.blobs import S3Blobs
 from chalicelib.store.catalog import DynamoCatalog
 from chalicelib.wiring import new_ulid
-from tests.conftest import CREDENTIALS, create_stores
+from tests.conftest import create_stores
 from tests.memory import MemoryBlobs, MemoryCatalog
 
 _tests = itertools.count()
@@ -24,14 +23,9 @@ def unique() -> str:
 
 
 @pytest.fixture(scope="module")
-def moto_stores() -> Iterator[None]:
-    """One moto for all tests of a module: setting it up costs more than they do."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
-        with mock_aws():
-            create_stores()
-            yield
+def moto_stores(moto: None) -> None:
+    """One set of tables for all tests of a module."""
+    create_stores()
 
 
 @pytest.fixture(params=["memory", "moto", "emulator"])
@@ -42,6 +36,7 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             yield None
         case "moto":
             request.getfixturevalue("moto_stores")
+            request.getfixturevalue("credentials")
             yield "RegistryTable", "EventsTable", "artifacts"
         case "emulator":
             stack = request.getfixturevalue("stack")
