@@ -2,7 +2,7 @@
 
 from chalice.app import Chalice
 
-from chalicelib.surface import FORM_TYPES
+from chalicelib.forms import FORM_TYPES
 from chalicelib.surfaces.documentation import documentation
 from chalicelib.surfaces.health import health
 from chalicelib.surfaces.models import models

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from chalicelib import __version__
-from chalicelib.surface import FORM_TYPES, JSON, MAX_PREFIXED_PARAMETERS, Answer, Detail, Operation, Surface
+from chalicelib.forms import FORM_TYPES
+from chalicelib.surface import JSON, MAX_PREFIXED_PARAMETERS, Answer, Detail, Operation, Surface
 
 Json = dict[str, Any]
 Key = tuple[str, int, str]

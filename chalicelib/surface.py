@@ -8,7 +8,6 @@ cannot do this, for it sees a view's exception only after Chalice has answered i
 import base64
 import hashlib
 import inspect
-import io
 import json
 import re
 import sys
@@ -18,23 +17,17 @@ from dataclasses import dataclass, field
 from functools import wraps
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 from chalice.app import Blueprint, Chalice, MultiDict, Request, Response
-from multipart import MultipartError, MultipartParser, MultipartPart, parse_options_header
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chalicelib import telemetry
-from chalicelib.registry.errors import InvalidInput, NotConfigured, RegistryError, TooLarge, Unavailable, shown
-from chalicelib.registry.models import MAX_METADATA_BYTES, Actor
+from chalicelib.forms import MAX_PROBLEMS, Form, Unprocessable, form_of, problem
+from chalicelib.registry.errors import NotConfigured, RegistryError, Unavailable, shown
+from chalicelib.registry.models import Actor
 
-# A Lambda event holds 6 MB, a third more than these bytes as base64, beside the headers.
-MAX_FORM_BYTES = 4_500_000
-MAX_FIELDS = 256
-MAX_PROBLEMS = 20
 MAX_PREFIXED_PARAMETERS = 20  # a DynamoDB expression may have 4 KB
 MAX_POSITION_LENGTH = 512
-MULTIPART, URLENCODED = FORM_TYPES = ["multipart/form-data", "application/x-www-form-urlencoded"]
 JSON, TEXT = "application/json", "text/plain"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 POSITION = re.compile(r"[0-9TZ:.-]{27}#[a-zA-Z0-9_-]{16,128}")
@@ -45,26 +38,12 @@ View = Callable[..., Response]
 Dialect = Callable[[RegistryError], Response]
 
 
-class Unprocessable(RegistryError):
-    """Fields of a request are missing or of the wrong type: one entry each, as FastAPI spells them."""
-
-    code = "unprocessable"
-
-    def __init__(self, details: list[dict[str, Any]]) -> None:
-        super().__init__("Fields are missing or of the wrong type.")
-        self.details = details[:MAX_PROBLEMS]
-
-
 class UnsupportedKeys(RegistryError):
     code = "unsupported_keys"
 
     def __init__(self, kind: str, keys: list[str]) -> None:
         named = ", ".join(shown(key) for key in keys[:MAX_PROBLEMS])
         super().__init__(f"{kind}: {named}{', ...' if len(keys) > MAX_PROBLEMS else ''}")
-
-
-class UnsupportedMediaType(RegistryError):
-    code = "unsupported_media_type"
 
 
 class Shape(BaseModel):
@@ -123,30 +102,6 @@ class Operation:
     query: type[BaseModel] | None = None
     query_prefix: str | None = None
     headers: type[BaseModel] | None = None
-
-
-@dataclass
-class Form:
-    """A submitted form: every value of every text field, and the file parts."""
-
-    fields: dict[str, list[str]] = field(default_factory=dict)
-    files: dict[str, MultipartPart] = field(default_factory=dict)
-
-    def add(self, name: str, value: bytes) -> None:
-        """Add a value of a text field. Raises InvalidInput if it is no text, or longer than any may be."""
-        if len(value) > MAX_METADATA_BYTES:
-            raise InvalidInput(name, f"{shown(name)} may have {MAX_METADATA_BYTES} bytes, this has {len(value)}.")
-        try:
-            self.fields.setdefault(name, []).append(value.decode())
-        except UnicodeDecodeError as exc:
-            raise InvalidInput(name, f"{shown(name)} is not text in UTF-8.") from exc
-
-    def single(self, name: str) -> str | None:
-        """The one value of a field. Raises Unprocessable if it was given more than once."""
-        values = self.fields.get(name, [])
-        if len(values) > 1:
-            raise Unprocessable([problem(["body", name], f"given {len(values)} times, expected once", "repeated")])
-        return values[0] if values else None
 
 
 class Surface(Blueprint):
@@ -221,25 +176,11 @@ class Surface(Blueprint):
         )
 
     def form(self) -> Form:
-        """The submitted form. Raises TooLarge and InvalidInput."""
+        """The submitted form. Raises TooLarge, UnsupportedMediaType, Unprocessable and InvalidInput."""
         request: Request = self.current_request
         body = request.raw_body or b""
         body = body.encode(errors="surrogatepass") if isinstance(body, str) else body
-        if len(body) > MAX_FORM_BYTES:
-            raise TooLarge(f"A form may have {MAX_FORM_BYTES} bytes, this one has {len(body)}.")
-        media_type, options = parse_options_header(request.headers.get("content-type") or "")
-        if not body:
-            return Form()
-        if media_type not in FORM_TYPES:
-            raise UnsupportedMediaType(
-                f"The body is {shown(media_type) or 'of no stated type'}; send a form: {FORM_TYPES[0]}."
-            )
-        try:
-            if media_type == "multipart/form-data":
-                return _multipart_form(body, options.get("boundary", ""))
-            return _urlencoded_form(body)
-        except (MultipartError, ValueError) as exc:
-            raise InvalidInput("body", f"The form cannot be read: {shown(str(exc.args[0]))}") from exc
+        return form_of(body, request.headers.get("content-type") or "")
 
     def query(self, known: type[BaseModel], prefix: str | None = None) -> dict[str, str]:
         """The query parameters. Raises UnsupportedKeys and, for repeated or empty ones, Unprocessable."""
@@ -319,11 +260,6 @@ def request_id(request: Request) -> str:
     return str(request.context.get("requestId", "-"))
 
 
-def problem(location: list[str], message: str, kind: str) -> dict[str, Any]:
-    """One entry of Unprocessable."""
-    return {"loc": location, "msg": message, "type": kind}
-
-
 def parsed(model: type[M], values: Mapping[str, Any], location: str, problems: Sequence[dict[str, Any]] = ()) -> M:
     """The values as this model. Raises Unprocessable with every problem at once, those known before included."""
     try:
@@ -376,34 +312,3 @@ def position_of(token: str, filters: BaseModel) -> str:
 
 def _fingerprint(filters: BaseModel) -> str:
     return hashlib.sha256(filters.model_dump_json().encode()).hexdigest()[:16]
-
-
-def _multipart_form(body: bytes, boundary: str) -> Form:
-    if not boundary:
-        raise InvalidInput("body", "The Content-Type has no boundary; let the client set the header of the form.")
-    form = Form()
-    parser = MultipartParser(
-        io.BytesIO(body),
-        boundary,
-        strict=True,
-        part_limit=MAX_FIELDS,
-        spool_limit=MAX_FORM_BYTES,
-        memory_limit=MAX_FORM_BYTES,
-    )
-    for part in parser:
-        if part.filename is None:
-            form.add(part.name, part.raw)
-        elif part.name in form.files:
-            raise Unprocessable([problem(["body", part.name], "expected one file, got several", "repeated")])
-        else:
-            form.files[part.name] = part
-    return form
-
-
-def _urlencoded_form(body: bytes) -> Form:
-    form = Form()
-    # Bytes that are no UTF-8 survive as lone surrogates, so that `add` can tell which field they are in.
-    text = body.decode(errors="surrogateescape")
-    for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_FIELDS):
-        form.add(name, value.encode(errors="surrogateescape"))
-    return form

@@ -15,11 +15,12 @@ from typing import Any
 import pydantic_core
 from pydantic import ConfigDict, Field
 
+from chalicelib.forms import MAX_FORM_BYTES, Form, Unprocessable, problem
 from chalicelib.registry.errors import InvalidInput, RegistryError, shown
 from chalicelib.registry.models import Changes, JsonObject, Metadata, ModelId, ModelVersion, normal_precisions
 from chalicelib.registry.service import Parcel
 from chalicelib.settings import settings
-from chalicelib.surface import MAX_FORM_BYTES, Form, Shape, Unprocessable, UnsupportedKeys, problem
+from chalicelib.surface import Shape, UnsupportedKeys
 
 ZIP_TYPES = (
     "application/zip",

@@ -9,25 +9,22 @@ from urllib.parse import urlencode
 from chalice.app import Response
 from pydantic import Field, TypeAdapter
 
+from chalicelib.forms import MULTIPART, URLENCODED, Unprocessable, problem
 from chalicelib.registry.errors import InvalidInput, NotFound, RegistryError
 from chalicelib.registry.models import PRECISIONS, Changes, Draft, Filters, ModelId
 from chalicelib.settings import settings
 from chalicelib.surface import (
     JSON,
-    MULTIPART,
     TEXT,
-    URLENCODED,
     Answer,
     Detail,
     FieldProblems,
     Shape,
     Surface,
-    Unprocessable,
     json_response,
     page_token,
     parsed,
     position_of,
-    problem,
     text_response,
 )
 from chalicelib.surfaces.model_fields import (

@@ -134,7 +134,7 @@ def with_curl(url: str) -> bytes:
 
 
 def curl(*arguments: str) -> bytes:
-    program = shutil.which("curl") or pytest.skip("curl is not installed")
+    program = shutil.which("curl") or pytest.fail("curl is not installed")
     command = [program, "--silent", "--show-error", "--noproxy", "*", "--max-time", "60", *arguments]
     return subprocess.run(command, capture_output=True, check=True).stdout
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from chalicelib.surface import MAX_FORM_BYTES
+from chalicelib.forms import MAX_FORM_BYTES
 from tests.conftest import ARCHIVE, zip_of
 from tests.e2e.strict_stack import Api, unique
 from tests.hostile_archives import HOSTILE, Hostile

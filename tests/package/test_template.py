@@ -14,8 +14,8 @@ from zipfile import ZipFile
 import pytest
 from samtranslator.translator.transform import transform
 
+from chalicelib.forms import MAX_FORM_BYTES
 from chalicelib.settings import Settings
-from chalicelib.surface import MAX_FORM_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_ZIPPED_BYTES = 30 * 1000**2
