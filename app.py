@@ -1,18 +1,27 @@
 """Every way in: the HTTP surfaces and the Lambda functions. No logic here."""
 
-from chalice.app import Chalice
+from chalice.app import Chalice, CloudWatchEvent
 
 from chalicelib.forms import FORM_TYPES
 from chalicelib.surfaces.documentation import documentation
 from chalicelib.surfaces.health import health
+from chalicelib.surfaces.manifest import manifest
 from chalicelib.surfaces.models import models
 from chalicelib.surfaces.projects import projects
+from chalicelib.surfaces.registered_models import registered_models
+from chalicelib.surfaces.uploads import uploads
+from chalicelib.wiring import swept
 
 # Logs are Powertools' alone: Chalice would print each line a second time, as plain text.
 app = Chalice(app_name="model-registry", configure_logs=False)
 # Forms carry archives, byte for byte; everything else we accept or answer is text.
 app.api.binary_types = FORM_TYPES
 
-documentation.surfaces = [models, projects, health, documentation]
+documentation.surfaces = [models, manifest, registered_models, uploads, projects, health, documentation]
 for surface in documentation.surfaces:
     app.register_blueprint(surface)
+
+
+@app.schedule("rate(1 hour)", name="sweep")
+def sweep(event: CloudWatchEvent) -> dict[str, int]:
+    return swept(event.context.get_remaining_time_in_millis)

@@ -58,7 +58,9 @@ class Form:
 def form_of(body: bytes, content_type: str) -> Form:
     """The form in a body; empty if the body is. Raises TooLarge, UnsupportedMediaType, Unprocessable, InvalidInput."""
     if len(body) > MAX_FORM_BYTES:
-        raise TooLarge(f"A form may have {MAX_FORM_BYTES} bytes, this one has {len(body)}.")
+        raise TooLarge(
+            f"A form may have {MAX_FORM_BYTES} bytes, this one has {len(body)}; send larger files with POST /uploads."
+        )
     media_type, options = parse_options_header(content_type)
     if not body:
         return Form()

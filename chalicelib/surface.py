@@ -1,12 +1,10 @@
-"""What every HTTP surface shares: parsing of bodies, forms and queries, errors to answers, who asks, page tokens.
+"""What every HTTP surface shares: parsing of bodies, forms and queries, errors to answers, who asks.
 
 `Surface` is a Chalice Blueprint whose routes never leak an exception: errors of the domain are answered in the
 surface's own dialect, anything else is logged whole and answered with a 500 that says nothing. Chalice's middleware
 cannot do this, for it sees a view's exception only after Chalice has answered it.
 """
 
-import base64
-import hashlib
 import inspect
 import json
 import re
@@ -18,19 +16,19 @@ from functools import wraps
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import pydantic_core
 from chalice.app import Blueprint, Chalice, MultiDict, Request, Response
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chalicelib import telemetry
-from chalicelib.forms import MAX_PROBLEMS, Form, Unprocessable, form_of, problem
-from chalicelib.registry.errors import NotConfigured, RegistryError, Unavailable, shown
+from chalicelib.forms import MAX_PROBLEMS, Form, Unprocessable, UnsupportedMediaType, form_of, problem
+from chalicelib.registry.errors import NotConfigured, RegistryError, TooLarge, Unavailable, shown
 from chalicelib.registry.models import Actor
 
 MAX_PREFIXED_PARAMETERS = 20  # a DynamoDB expression may have 4 KB
-MAX_POSITION_LENGTH = 512
+MAX_JSON_BYTES = 1024**2
 JSON, TEXT = "application/json", "text/plain"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-POSITION = re.compile(r"[0-9TZ:.-]{27}#[a-zA-Z0-9_-]{16,128}")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 M = TypeVar("M", bound=BaseModel)
@@ -44,6 +42,10 @@ class UnsupportedKeys(RegistryError):
     def __init__(self, kind: str, keys: list[str]) -> None:
         named = ", ".join(shown(key) for key in keys[:MAX_PROBLEMS])
         super().__init__(f"{kind}: {named}{', ...' if len(keys) > MAX_PROBLEMS else ''}")
+
+
+class MalformedBody(RegistryError):
+    code = "malformed_body"
 
 
 class Shape(BaseModel):
@@ -70,6 +72,17 @@ class FieldProblems(Shape):
     """Every field that is missing or of the wrong type."""
 
     detail: list[FieldProblem]
+
+
+class ChangeHeaders(Shape):
+    """The precondition of a change."""
+
+    if_match: str | None = Field(
+        None,
+        alias="If-Match",
+        pattern=r'^(\*|"[0-9]{1,12}")$',
+        description="The ETag as it was read; the change is made only while it is still that.",
+    )
 
 
 @dataclass(frozen=True)
@@ -177,10 +190,41 @@ class Surface(Blueprint):
 
     def form(self) -> Form:
         """The submitted form. Raises TooLarge, UnsupportedMediaType, Unprocessable and InvalidInput."""
-        request: Request = self.current_request
-        body = request.raw_body or b""
-        body = body.encode(errors="surrogatepass") if isinstance(body, str) else body
-        return form_of(body, request.headers.get("content-type") or "")
+        return form_of(self._raw_body(), self.current_request.headers.get("content-type") or "")
+
+    def body(self, model: type[M], max_bytes: int = MAX_JSON_BYTES) -> M:
+        """The JSON object of the body as this model; an empty body is `{}`.
+
+        Raises TooLarge, UnsupportedMediaType, MalformedBody and Unprocessable.
+        """
+        body, stated = self._raw_body(), self.current_request.headers.get("content-type") or ""
+        if len(body) > max_bytes:
+            raise TooLarge(f"A JSON body may have {max_bytes} bytes here, this one has {len(body)}.")
+        if body and not re.fullmatch(r"application/([\w.-]+\+)?json", stated.partition(";")[0].strip().lower()):
+            raise UnsupportedMediaType(f"The body is {shown(stated) or 'of no stated type'}; send {JSON}.")
+        try:
+            value = pydantic_core.from_json(body or b"{}", allow_inf_nan=False)
+            json.dumps(value, allow_nan=False)  # a number beyond all floats became infinite
+        except ValueError as exc:
+            raise MalformedBody(f"The body is not JSON: {shown(str(exc))}.") from exc
+        if not isinstance(value, dict):
+            raise MalformedBody("The body must be a JSON object, {...}.")
+        return parsed(model, value, "body")
+
+    def stated_revision(self) -> int | None:
+        """The revision in If-Match; None without the header or for `*`. Raises Unprocessable for no ETag of ours."""
+        stated = self.current_request.headers.get("if-match")
+        if stated in (None, "*"):
+            return None
+        if not (tag := re.fullmatch(r'"([0-9]{1,12})"', stated)):
+            raise Unprocessable(
+                [problem(["header", "If-Match"], 'expected the ETag as it was read: "3"', "value_error")]
+            )
+        return int(tag[1])
+
+    def _raw_body(self) -> bytes:
+        body = self.current_request.raw_body or b""
+        return body.encode(errors="surrogatepass") if isinstance(body, str) else body
 
     def query(self, known: type[BaseModel], prefix: str | None = None) -> dict[str, str]:
         """The query parameters. Raises UnsupportedKeys and, for repeated or empty ones, Unprocessable."""
@@ -232,7 +276,7 @@ class Surface(Blueprint):
             telemetry.request_line(
                 operation=view.__name__,
                 method=request.method,
-                subject=parameters.get("model_id"),
+                subject=parameters.get("model_id") or parameters.get("upload_id"),
                 actor=self.actor(),
                 outcome=outcome,
                 status=response.status_code,
@@ -289,26 +333,3 @@ def json_response(body: Any, status: int = 200, **headers: str) -> Response:
 
 def text_response(body: str, status: int = 200, **headers: str) -> Response:
     return Response(body, status_code=status, headers={"Content-Type": "text/plain; charset=utf-8", **headers})
-
-
-def page_token(position: str, filters: BaseModel) -> str:
-    """A position, bound to the filters it was reached with. It carries nothing else and grants nothing."""
-    content = json.dumps([position, _fingerprint(filters)])
-    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
-
-
-def position_of(token: str, filters: BaseModel) -> str:
-    """What `page_token` was made of. Raises Unprocessable."""
-    try:
-        position, fingerprint = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), "-_", validate=True))
-        is_whole = bool(POSITION.fullmatch(position)) and fingerprint == _fingerprint(filters)
-    except (ValueError, TypeError, RecursionError):
-        is_whole = False
-    if not is_whole:
-        message = "is not a page token of this search; follow the Link header as it is"
-        raise Unprocessable([problem(["query", "page_token"], message, "value_error")])
-    return str(position)
-
-
-def _fingerprint(filters: BaseModel) -> str:
-    return hashlib.sha256(filters.model_dump_json().encode()).hexdigest()[:16]

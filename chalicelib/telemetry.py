@@ -4,6 +4,7 @@ The log is for operators and may be lost; the audit trail is the events table. N
 bodies, query values. The tracer is imported only where traces go somewhere.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
 from chalicelib.registry.audit import Action, differences
-from chalicelib.registry.models import Actor, ModelVersion
+from chalicelib.registry.models import Actor
+from chalicelib.registry.service import Subject
 
 MAX_LOGGED_CHARACTERS = 256
 
@@ -64,19 +66,29 @@ def request_line(
     metrics.flush_metrics()
 
 
-def audit_line(action: Action, before: ModelVersion | None, after: ModelVersion | None, by: Actor) -> None:
+def audit_line(action: Action, before: Subject | None, after: Subject | None, by: Actor) -> None:
     """One line for each change: who changed what, from what, to what."""
     changed = differences(before, after)
     known = after or before
     log().info(
         "audit",
         action=action.value,
-        subject=known.id if known else None,
+        subject=known.subject if known else None,
         actor=by.name,
         source_ip=by.source_ip,
         request_id=by.request_id,
         changes={name: [_short(old), _short(new)] for name, (old, new) in changed.items()},
     )
+
+
+def sweep_line(counts: Mapping[str, int]) -> None:
+    """What a sweep did: one line, and a metric for each count."""
+    log().info("sweep", extra=dict(counts))
+    metrics = _metrics()
+    metrics.add_dimension("operation", "sweep")
+    for name, count in counts.items():
+        metrics.add_metric("".join(part.title() for part in name.split("_")), MetricUnit.Count, count)
+    metrics.flush_metrics()
 
 
 def _short(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Composition root: settings -> clients -> Registry, built on first use, once per container."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -8,10 +9,15 @@ from ulid import ULID
 
 from chalicelib import telemetry
 from chalicelib.registry.service import Registry
+from chalicelib.registry.sweeping import Sweeper
+from chalicelib.registry.uploading import Uploading
 from chalicelib.settings import settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+JOIN_SECONDS = 18  # the gateway gives up after 29, and there is more to do
+SWEEP_RESERVE_MILLISECONDS = 15_000  # the last step may wait ten seconds for DynamoDB
 
 
 @cache
@@ -30,11 +36,32 @@ def registry() -> Registry:
             signer=s3_signer,
             url_seconds=settings().download_url_seconds,
             report=lambda event, what: telemetry.log().warning(event, what=what),
+            patient=s3_patient_client,
         ),
-        clock=lambda: datetime.now(UTC),
+        clock=utc_now,
         new_ulid=new_ulid,
         announce=telemetry.audit_line,
     )
+
+
+@cache
+def uploading() -> Uploading:
+    """The uploads of this process, on the same stores."""
+    stores = registry()
+    return Uploading(stores.catalog, stores.blobs, utc_now, new_ulid, telemetry.audit_line)
+
+
+def swept(remaining_milliseconds: Callable[[], int]) -> dict[str, int]:
+    """What the scheduled sweep did; it ends before the time of its function does."""
+    stores = registry()
+    sweeper = Sweeper(stores.catalog, uploading(), stores.blobs, utc_now)
+    counts = sweeper.sweep(lambda: remaining_milliseconds() > SWEEP_RESERVE_MILLISECONDS).model_dump()
+    telemetry.sweep_line(counts)
+    return counts
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def new_ulid() -> str:
@@ -48,20 +75,26 @@ def s3_client() -> "S3Client":
 
 
 @cache
+def s3_patient_client() -> "S3Client":
+    """For the one call that S3 may take long for: joining thousands of parts."""
+    return _s3(None, read_seconds=JOIN_SECONDS, attempts=1)
+
+
+@cache
 def s3_signer() -> "S3Client":
     """S3 as clients reach it: what it signs names that host. It makes no calls."""
     endpoint = settings().s3_public_endpoint
     return _s3(endpoint) if endpoint else s3_client()
 
 
-def _s3(endpoint: str | None) -> "S3Client":
+def _s3(endpoint: str | None, read_seconds: int = 5, attempts: int = 2) -> "S3Client":
     import boto3
     from botocore.config import Config
 
     config = Config(
         signature_version="s3v4",
         connect_timeout=2,
-        read_timeout=5,
-        retries={"mode": "standard", "total_max_attempts": 2},
+        read_timeout=read_seconds,
+        retries={"mode": "standard", "total_max_attempts": attempts},
     )
     return boto3.client("s3", endpoint_url=endpoint, config=config)

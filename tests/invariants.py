@@ -1,18 +1,26 @@
 """What must hold of the stored state at any moment, whoever did whatever, wherever it stopped."""
 
 import hashlib
+import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import boto3
 from boto3.dynamodb.types import TypeDeserializer
 
 from chalicelib.registry.audit import Event, verify_chain
-from chalicelib.registry.models import Head, ModelVersion
+from chalicelib.registry.models import Draft, Head, Metadata, ModelVersion
+from chalicelib.registry.registered_models import RegisteredModel
+from chalicelib.registry.uploads import Upload, UploadState
 from chalicelib.store.schema import (
     CatalogItem,
     EventItem,
+    NameItem,
+    UploadItem,
     claim_key,
+    exposed_name_key,
+    listed_key,
     name_key,
     number_key,
     registered_model_key,
@@ -26,22 +34,29 @@ def check_invariants(
     events_table: str = "EventsTable",
     bucket: str = "artifacts",
     orphans: int = 0,
+    objects: Mapping[str, bytes] | None = None,
 ) -> list[ModelVersion]:
     """Read everything and compare it with itself; the versions there are.
 
-    `orphans`: how many objects without a record are excused, as a crash leaves them.
+    `orphans`: how many objects without a record are excused, as a crash leaves them. `objects`: what there is, if it is
+    not in a bucket.
     """
     dynamodb, s3 = boto3.client("dynamodb"), boto3.client("s3")
     items, raw = _scan(dynamodb, registry_table)
     versions = [
         ModelVersion.model_validate_json(item["record"])
         for (pk, _), item in items.items()
-        if pk.startswith("MODEL#") and not item.get("deleted")
+        if pk.startswith("MODEL#") and "record" in item
     ]
-    _check_rows(items, raw, versions)
-    _check_registered_models(items, versions)
+    uploads = [_upload(raw[key]) for key in items if key[0].startswith("UPLOAD#")]
+    is_open = [upload for upload in uploads if upload.state == UploadState.OPEN]
+    _check_rows(items, raw, versions, is_open)
+    _check_uploads(items, is_open, versions)
+    _check_registered_models(items, [*versions, *(upload.draft for upload in is_open)])
+    _check_aliases(items, versions)
     _check_chains(items, _scan(dynamodb, events_table))
-    _check_objects(s3, bucket, versions, orphans)
+    objects = _objects(s3, bucket) if objects is None else objects
+    _check_objects(objects, versions, orphans, {upload.key for upload in is_open})
     return versions
 
 
@@ -52,24 +67,64 @@ def _scan(dynamodb: Any, table: str) -> tuple[Items, Items]:
     return {key: {name: plain.deserialize(value) for name, value in item.items()} for key, item in raw.items()}, raw
 
 
-def _check_rows(items: Items, raw: Items, versions: list[ModelVersion]) -> None:
+def _upload(raw: dict[str, Any]) -> Upload:
+    return UploadItem.from_raw_data(raw).stored_upload()
+
+
+def _check_uploads(items: Items, is_open: list[Upload], versions: list[ModelVersion]) -> None:
+    """Every open upload holds its id, and nothing else does; none holds what a version has."""
+    holds = {item["upload"]: pk for (pk, _), item in items.items() if pk.startswith("MODEL#") and "upload" in item}
+    assert holds == {upload.id: f"MODEL#{upload.draft.id}" for upload in is_open}
+    rows = {sk.partition("#")[2] for pk, sk in items if pk == "UPLOADS"}
+    assert {upload.id for upload in is_open} <= rows, "an open upload that the sweeper does not know"
+    assert not {upload.key for upload in is_open} & {version.artifact.key for version in versions}
+
+
+def _check_aliases(items: Items, versions: list[ModelVersion]) -> None:
+    """Each alias names a version of its registered model, which says so too."""
+    named = {
+        (item["rm_id"], alias, number)
+        for (pk, _), item in items.items()
+        if pk.startswith("NAME#")
+        for alias, number in json.loads(item["record"])["aliases"].items()
+    }
+    assert named == {(v.rm_id, alias, v.number) for v in versions for alias in v.aliases}
+
+
+def _check_rows(items: Items, raw: Items, versions: list[ModelVersion], is_open: list[Upload]) -> None:
     """Each version has its catalogue row, claim and number, and nothing else has one."""
     rows = {CatalogItem.of(version).pk + version.position: CatalogItem.of(version).serialize() for version in versions}
     assert {pk + sk: item for (pk, sk), item in raw.items() if pk.startswith("CATALOG#")} == rows
     claims = {claim_key(version.rm_id, version): version.id for version in versions}
+    claims |= {claim_key(upload.rm_id, upload.draft): upload.draft.id for upload in is_open}
+    assert len(claims) == len(versions) + len(is_open), "two versions hold one claim"
+    names = [NameItem.from_raw_data(item).registered_model() for (pk, _), item in raw.items() if pk.startswith("NAME#")]
+    claims |= {exposed_name_key(name.exposed_name): name.rm_id for name in names}
     assert {pk: item["holder"] for (pk, _), item in items.items() if pk.startswith("CLAIM#")} == claims
-    assert len(claims) == len(versions), "two versions hold one claim"
+    assert {pk for (pk, _), item in items.items() if pk.startswith("CLAIM#") and "upload" in item} == {
+        claim_key(upload.rm_id, upload.draft) for upload in is_open
+    }
+    listed = {(listed_key(name.exposed_name, name.rm_id), name_key(_metadata(name))) for name in names}
+    assert {(sk, item["target"]) for (pk, sk), item in items.items() if pk == "NAMES"} == listed
     numbers = {(registered_model_key(v.rm_id), number_key(v.number)): v.id for v in versions}
     assert {key: item["target"] for key, item in items.items() if key[1].startswith("V#")} == numbers
     assert len(numbers) == len(versions), "two versions have one number"
 
 
-def _check_registered_models(items: Items, versions: list[ModelVersion]) -> None:
+def _metadata(model: RegisteredModel) -> Metadata:
+    return Metadata(name=model.name, version="any", project_id=model.project_id, project_name=model.project_name)
+
+
+def _check_registered_models(items: Items, versions: Sequence[ModelVersion | Draft]) -> None:
     names = {pk: item for (pk, _), item in items.items() if pk.startswith("NAME#")}
     pointers = {pk: item["target"] for (pk, sk), item in items.items() if sk == "NAME"}
     assert pointers == {registered_model_key(item["rm_id"]): pk for pk, item in names.items()}
+    for name in names.values():
+        assert json.loads(name["record"])["revision"] == name["seq"]
     for version in versions:
         name = names[name_key(version)]
+        if not isinstance(version, ModelVersion):
+            continue
         assert name["rm_id"] == version.rm_id
         assert name["counter"] >= version.number
         assert items[f"MODEL#{version.id}", "META"]["seq"] == version.revision
@@ -94,14 +149,21 @@ def _check_chains(items: Items, events: tuple[Items, Items]) -> None:
         assert sorted(chain, key=lambda event: (event.at, event.seq)) == chain, "time went backwards"
 
 
-def _check_objects(s3: Any, bucket: str, versions: list[ModelVersion], orphans: int) -> None:
-    """The bytes of every version are there, and no others."""
-    keys = {entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", [])}
+def _objects(s3: Any, bucket: str) -> dict[str, bytes]:
+    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+def _check_objects(
+    objects: Mapping[str, bytes], versions: list[ModelVersion], orphans: int, expected: set[str]
+) -> None:
+    """The bytes of every version are there, and no others but those of open uploads."""
     named = {version.artifact.key for version in versions}
-    assert named <= keys, "a record without its bytes"
-    assert len(keys - named) <= orphans, f"objects without a record: {keys - named}"
+    assert named <= objects.keys(), "a record without its bytes"
+    nameless = objects.keys() - named - expected
+    assert len(nameless) <= orphans, f"objects without a record: {nameless}"
     assert len(named) == len(versions), "two records share an object"
     for version in versions:
-        content = s3.get_object(Bucket=bucket, Key=version.artifact.key)["Body"].read()
+        content = objects[version.artifact.key]
         assert len(content) == version.artifact.size
-        assert hashlib.sha256(content).hexdigest() == version.artifact.sha256
+        assert version.artifact.sha256 in (None, hashlib.sha256(content).hexdigest())

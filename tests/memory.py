@@ -3,17 +3,22 @@
 They pass the same contract suite as the store (tests/contract).
 """
 
+import base64
+import hashlib
+import io
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import BinaryIO
 
 from chalicelib.registry import audit
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import Conflict, NotFound, StaleRevision, Unavailable
 from chalicelib.registry.models import Actor, Draft, File, Filters, Head, Metadata, ModelVersion, Page, Placement
+from chalicelib.registry.ports import SignedRequest
+from chalicelib.registry.uploads import Part, StoredObject, Upload, composite_digest
 
 
 @dataclass
@@ -49,7 +54,7 @@ class MemoryCatalog:
         page = tuple(rest[:limit])
         return Page(versions=page, after=page[-1].position if len(rest) > limit else None)
 
-    def place(self, draft: Draft) -> Placement:
+    def place(self, draft: Draft, at: datetime) -> Placement:
         with self._lock:
             if draft.id in self._versions:
                 raise Conflict(draft.id)
@@ -63,7 +68,8 @@ class MemoryCatalog:
 
     def add(self, version: ModelVersion, placement: Placement, by: Actor) -> ModelVersion:
         with self._lock:
-            placement = self.place(Draft(**{name: getattr(version, name) for name in Draft.model_fields}))
+            draft = Draft(**{name: getattr(version, name) for name in Draft.model_fields})
+            placement = self.place(draft, version.published_at)
             version = version.placed(placement)
             self._enter(version, by, version.published_at)
             self._happened(Action.VERSION_REGISTERED, None, version, by, version.published_at)
@@ -166,21 +172,30 @@ def matches(version: ModelVersion, filters: Filters) -> bool:
 
 @dataclass
 class MemoryBlobs:
-    """Blobs (registry/ports.py); `is_down` makes it fail as a store that is away does."""
+    """Blobs (registry/ports.py); `is_down` makes it fail as a store that is away does.
+
+    `send` stands for S3, where clients bring bytes with the requests that were made here.
+    """
 
     objects: dict[str, bytes] = field(default_factory=dict)
     is_down: bool = False
+    owners: dict[str, str] = field(default_factory=dict)
+    composites: dict[str, str] = field(default_factory=dict)
+    in_parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    written_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    reads: int = 0
 
     def ping(self) -> None:
         if self.is_down:
             raise Unavailable("The bucket does not answer.")
 
-    def put(self, key: str, body: BinaryIO, size: int, sha256: str, media_type: str) -> str:
+    def put(self, key: str, body: BinaryIO, size: int, sha256: str, media_type: str, model_id: str) -> str:
         self.ping()
         content = body.read()
         if key in self.objects or len(content) != size:
             raise Unavailable("The artifact could not be stored: nothing was registered, try again.")
         self.objects[key] = content
+        self.owners[key] = model_id
         return "1"
 
     def discard(self, key: str, version_id: str) -> None:
@@ -192,3 +207,93 @@ class MemoryBlobs:
 
     def download_url(self, file: File) -> str:
         return f"memory:{file.key}"
+
+    def put_request(self, upload: Upload) -> SignedRequest:
+        headers = {"x-amz-checksum-sha256": in_base64(upload.sha256 or ""), "owner": upload.draft.id}
+        return SignedRequest(f"memory:{upload.key}", headers)
+
+    def part_request(self, upload: Upload, number: int, digest: str) -> SignedRequest:
+        return SignedRequest(f"memory:{upload.multipart_id}#{number}", {"x-amz-checksum-sha256": digest})
+
+    def send(self, request: SignedRequest, content: bytes) -> int:
+        """The status that S3 answers."""
+        if digest_of(content) != request.headers["x-amz-checksum-sha256"]:
+            return 400
+        place, _, number = request.url.removeprefix("memory:").partition("#")
+        if number and place not in self.in_parts:
+            return 404
+        if number:
+            self.in_parts[place][int(number)] = content
+        elif place in self.objects:
+            return 412
+        else:
+            self.objects[place], self.owners[place] = content, request.headers["owner"]
+        return 200
+
+    def start_parts(self, upload: Upload) -> str:
+        self.ping()
+        self.in_parts[f"parts of {upload.key}"] = {}
+        self.owners[upload.key] = upload.draft.id
+        return f"parts of {upload.key}"
+
+    def parts(self, upload: Upload) -> list[Part] | None:
+        self.ping()
+        parts = self.in_parts.get(upload.multipart_id or "")
+        if parts is None:
+            return None
+        return [
+            Part(number=number, size=len(content), etag=etag_of(content), digest=digest_of(content))
+            for number, content in sorted(parts.items())
+        ]
+
+    def join(self, upload: Upload, parts: Sequence[Part]) -> None:
+        self.ping()
+        sent = self.in_parts.get(upload.multipart_id or "")
+        if sent is not None and upload.key not in self.objects:
+            self.composites[upload.key] = composite_digest(parts)
+            self.objects[upload.key] = b"".join(sent[part.number] for part in sorted(parts, key=lambda one: one.number))
+        self.in_parts.pop(upload.multipart_id or "", None)
+
+    def drop_parts(self, upload: Upload) -> None:
+        self.ping()
+        self.in_parts.pop(upload.multipart_id or "", None)
+
+    def stored(self, key: str) -> StoredObject | None:
+        self.ping()
+        content = self.objects.get(key)
+        if content is None:
+            return None
+        digest = self.composites.get(key) or digest_of(content)
+        return StoredObject(size=len(content), digest=digest, version_id="1", model_id=self.owners.get(key))
+
+    def opened(self, key: str, size: int) -> BinaryIO:
+        blobs = self
+
+        class Counted(io.BytesIO):
+            def read(self, count: int | None = -1) -> bytes:
+                blobs.ping()
+                blobs.reads += 1
+                return super().read(count)
+
+        if key not in self.objects:
+            raise Unavailable("The object has gone meanwhile: try again, and learn why.")
+        return Counted(self.objects[key])
+
+    def written_before(self, at: datetime, limit: int, after: str) -> tuple[list[str], str | None]:
+        self.ping()
+        keys = sorted(key for key in self.objects if key > after)
+        old = [key for key in keys[:limit] if self.written_at < at]
+        return old, keys[limit - 1] if len(keys) > limit else None
+
+
+def in_base64(digest: str) -> str:
+    return base64.b64encode(bytes.fromhex(digest)).decode()
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256 in base64."""
+    return base64.b64encode(hashlib.sha256(content).digest()).decode()
+
+
+def etag_of(content: bytes) -> str:
+    return f'"{hashlib.md5(content).hexdigest()}"'  # as S3 does it

@@ -8,6 +8,7 @@ extracted into, and to a size its own size bears out. It reads any seekable file
                      checked the digest of each part; inflating them would take longer than a request may.
 """
 
+import io
 import re
 import stat
 import unicodedata
@@ -18,7 +19,14 @@ from typing import BinaryIO
 from pydantic import BaseModel, ConfigDict
 
 from chalicelib.registry.errors import InvalidArchive
-from chalicelib.registry.formats import MLFLOW, OPENVINO, choose_format, detect_formats
+from chalicelib.registry.formats import (
+    MAGIC_BYTES,
+    MLFLOW,
+    OPENVINO,
+    choose_format,
+    detect_formats,
+    format_of_file,
+)
 from chalicelib.registry.openvino import IrInfo
 from chalicelib.registry.zip_reader import (
     DEFLATED,
@@ -60,7 +68,7 @@ class ArchiveEntry(BaseModel):
     path: str
     size_bytes: int
     packed_bytes: int
-    crc32: int
+    crc32: int | None  # None for a bare file
 
 
 class ArchiveReport(BaseModel):
@@ -95,6 +103,25 @@ def inspect_archive(file: BinaryIO, *, declared_format: str | None = None) -> Ar
     _check_totals(entries)
     check_local_headers(reader, directory, LOCAL_HEADER_READS)
     _verify_contents(reader, entries)
+    return _report(reader, entries, declared_format)
+
+
+def describe_archive(file: BinaryIO, *, declared_format: str | None = None) -> ArchiveReport:
+    """What an archive holds that was inspected before, in few reads."""
+    reader = RangeReader(file)
+    return _report(reader, read_directory(reader).entries, declared_format)
+
+
+def inspect_file(file: BinaryIO, name: str, *, declared_format: str | None = None) -> ArchiveReport:
+    """What a bare file is, by its name and how it begins. Raises InvalidArchive if it is not of its declared format."""
+    size_bytes = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    chosen = choose_format(format_of_file(name, file.read(MAGIC_BYTES), size_bytes), declared_format, "the file")
+    entry = ArchiveEntry(path=name, size_bytes=size_bytes, packed_bytes=size_bytes, crc32=None)
+    return ArchiveReport(entries=(entry,), size_bytes=size_bytes, format=chosen)
+
+
+def _report(reader: RangeReader, entries: list[Entry], declared_format: str | None) -> ArchiveReport:
     files = [entry for entry in entries if not entry.is_folder]
     detected = detect_formats(reader, files)
     chosen = choose_format(detected.borne_out, declared_format)

@@ -14,7 +14,7 @@ from typing import Any
 
 import rfc8785
 
-from chalicelib.registry.models import Actor, Frozen, Head, ModelVersion
+from chalicelib.registry.models import Actor, Frozen, Head
 
 
 class Action(StrEnum):
@@ -23,7 +23,12 @@ class Action(StrEnum):
     VERSION_REGISTERED = "version.registered"
     VERSION_UPDATED = "version.updated"
     VERSION_DELETED = "version.deleted"
+    UPLOAD_OPENED = "upload.opened"
+    UPLOAD_FAILED = "upload.failed"
+    UPLOAD_ABORTED = "upload.aborted"
+    UPLOAD_EXPIRED = "upload.expired"
     REGISTERED_MODEL_CREATED = "registered_model.created"
+    REGISTERED_MODEL_UPDATED = "registered_model.updated"
 
 
 class Event(Frozen):
@@ -89,8 +94,8 @@ def verify_chain(events: Iterable[Event], head: Head) -> None:
         raise BrokenChain(f"the chain ends at event {last.seq}, its head says {head.seq} or another content")
 
 
-def differences(before: ModelVersion | None, after: ModelVersion | None) -> Mapping[str, tuple[Any, Any]]:
-    """What changed between two states of a version: field -> (before, after), JSON values."""
+def differences(before: Frozen | None, after: Frozen | None) -> Mapping[str, tuple[Any, Any]]:
+    """What changed between two states of a subject: field -> (before, after), JSON values."""
     old = before.model_dump(mode="json", exclude_none=True) if before else {}
     new = after.model_dump(mode="json", exclude_none=True) if after else {}
     return {

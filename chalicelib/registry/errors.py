@@ -4,9 +4,12 @@
     ├── InvalidInput            a value breaks a rule; `field` names it
     │   ├── UnsupportedPrecision
     │   └── InvalidArchive      the bytes are not an archive that may be stored
+    ├── UploadIncomplete        parts are missing or wrong; `parts` are the ones to send again
+    ├── UploadClosed            the upload has ended; `state` says how
     ├── TooLarge                over a limit; the text says the limit
     ├── NotFound
-    ├── Conflict                the stored state forbids this; `holder` is the id that stands in the way
+    ├── Conflict                the stored state forbids this; `holder` is the id that stands in the way, `upload_id`
+    │                           the upload by which it does, if it is no model yet
     ├── StaleRevision           the caller's precondition no longer holds; reading again helps
     └── Unavailable             try again later; nothing was changed that is not whole
         ├── OutcomeUnknown      the change may or may not have been made
@@ -14,6 +17,8 @@
 
 The domain and the store raise these; each surface owns one table from code to status and body.
 """
+
+from collections.abc import Sequence
 
 MAX_SHOWN_CHARACTERS = 100
 
@@ -52,6 +57,22 @@ class InvalidArchive(InvalidInput):
         super().__init__("file", reason)
 
 
+class UploadIncomplete(RegistryError):
+    code = "upload_incomplete"
+
+    def __init__(self, message: str, parts: Sequence[int]) -> None:
+        super().__init__(message)
+        self.parts = parts
+
+
+class UploadClosed(RegistryError):
+    code = "upload_closed"
+
+    def __init__(self, state: str, reason: str | None = None) -> None:
+        super().__init__(f"The upload is {state}{f' ({reason})' if reason else ''}: start a new one.")
+        self.state = state
+
+
 class TooLarge(RegistryError):
     code = "too_large"
 
@@ -63,9 +84,10 @@ class NotFound(RegistryError):
 class Conflict(RegistryError):
     code = "conflict"
 
-    def __init__(self, holder: str) -> None:
+    def __init__(self, holder: str, upload_id: str | None = None) -> None:
         super().__init__(f"The requested action could not be completed due to a conflict with model '{holder}'.")
         self.holder = holder
+        self.upload_id = upload_id
 
 
 class StaleRevision(RegistryError):

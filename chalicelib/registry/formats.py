@@ -91,7 +91,13 @@ def detect_formats(reader: RangeReader, files: list[Entry]) -> Detected:
     return Detected(borne_out, ir)
 
 
-def choose_format(borne_out: dict[str, bool], declared: str | None) -> str | None:
+def format_of_file(name: str, start: bytes, size_bytes: int) -> dict[str, bool]:
+    """Per format that the name of a bare file promises, whether its first bytes bear it out."""
+    named = [known for known in FORMATS if known.file_name and re.fullmatch(known.file_name, name, re.IGNORECASE)]
+    return {known.name: known.begins is None or known.begins(start, size_bytes) for known in named}
+
+
+def choose_format(borne_out: dict[str, bool], declared: str | None, holder: str = "the archive") -> str | None:
     """The declared format if the archive holds it, else the first it holds; None if nothing is recognised.
 
     Raises InvalidArchive if the declared format is one of FORMATS, and the archive holds others or a false one.
@@ -104,7 +110,7 @@ def choose_format(borne_out: dict[str, bool], declared: str | None) -> str | Non
     if meant and (found or any(name in borne_out for name in meant)):
         held = " and ".join(found) or f"a file that is named like {meant[0]} but does not begin like it"
         raise InvalidArchive(
-            f"The format is declared as {quoted(declared or '')}, but the archive holds {held}."
+            f"The format is declared as {quoted(declared or '')}, but {holder} holds {held}."
             " Correct or omit the format."
         )
     return found[0] if found else None

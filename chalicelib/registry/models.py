@@ -130,7 +130,8 @@ class Changes(Metadata):
 class File(Frozen):
     """An artifact of one file. It is complete in S3 before any record names it, and never changes.
 
-    sha256 is in hexadecimal; sha256_checked_by says who computed it over the stored bytes.
+    sha256 is in hexadecimal, None if a publisher of parts did not state it; sha256_checked_by says who computed it
+    over the stored bytes. s3_digest is the composite digest of an object of several parts.
     """
 
     kind: Literal["file"] = "file"
@@ -138,8 +139,9 @@ class File(Frozen):
     file_name: str
     media_type: str
     size: int = Field(gt=0)
-    sha256: str
-    sha256_checked_by: Literal["registry", "s3", "publisher"]
+    sha256: str | None
+    sha256_checked_by: Literal["registry", "s3", "publisher"] | None
+    s3_digest: str | None = None
 
 
 class ModelVersion(Metadata):
@@ -156,6 +158,13 @@ class ModelVersion(Metadata):
     published_at: datetime
     updated_at: datetime
     artifact: File
+    # A copy: those of the registered model decide. Both change in one transaction.
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """Whose trail it belongs to."""
+        return self.id
 
     @property
     def position(self) -> str:
@@ -191,13 +200,15 @@ class Head(Frozen):
 class Placement(Frozen):
     """Where a version may stand, as read a moment ago; the store checks it again when it writes.
 
-    `head` is the newest event of an earlier model of the same id: its chain goes on.
+    `head` is the newest event of an earlier model of the same id: its chain goes on. `exposed_name` is that of a new
+    registered model.
     """
 
     rm_id: str
     number: int
     is_new_registered_model: bool
     head: Head
+    exposed_name: str | None = None
 
 
 class Actor(Frozen):

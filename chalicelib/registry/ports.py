@@ -3,12 +3,15 @@
 One contract suite (tests/contract) holds for every implementation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from chalicelib.registry.audit import Event
 from chalicelib.registry.models import Actor, Draft, File, Filters, Head, ModelVersion, Page, Placement
+from chalicelib.registry.registered_models import RegisteredModel
+from chalicelib.registry.uploads import Part, StoredObject, Upload, UploadState
 
 
 class Catalog(Protocol):
@@ -19,17 +22,31 @@ class Catalog(Protocol):
     is OutcomeUnknown. Any other error says that nothing was changed, and nothing will be.
     """
 
+    @property
+    def uploads(self) -> "Uploads":
+        """The uploads, which hold what versions need."""
+
+    @property
+    def registered_models(self) -> "RegisteredModels":
+        """What versions belong to."""
+
     def ping(self) -> None:
         """Raises Unavailable if the store does not answer."""
 
     def version(self, model_id: str) -> ModelVersion:
         """Raises NotFound."""
 
+    def versions(self, model_ids: Sequence[str]) -> Sequence[ModelVersion]:
+        """Those of these versions that there are, in this order."""
+
     def search(self, filters: Filters, limit: int, after: str | None = None) -> Page:
         """Newest first, at most `limit`, from behind the position `after`; may end early, with a position."""
 
-    def place(self, draft: Draft) -> Placement:
-        """Where this version may stand. Raises Conflict if its id or its claim is taken."""
+    def place(self, draft: Draft, at: datetime) -> Placement:
+        """Where this version may stand. Raises Conflict if its id or its claim is taken.
+
+        What an upload holds that has expired at this time is freed.
+        """
 
     def add(self, version: ModelVersion, placement: Placement, by: Actor) -> ModelVersion:
         """Store a new version; returned with the number it really got. Raises Conflict."""
@@ -51,8 +68,85 @@ class Catalog(Protocol):
     def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
         """Remove a version and free its claim; its last state. Raises NotFound."""
 
+    def key_named_by(self, model_id: str) -> str | None:
+        """The object that the version of this id names, or the open upload that holds the id."""
+
     def events(self, subject: str) -> tuple[Sequence[Event], Head]:
         """All events of a subject in order, up to the head that its record keeps, and that. Raises NotFound."""
+
+
+class Uploads(Protocol):
+    """The uploads; changes as in Catalog. An open one holds its id and its claim, and ends once."""
+
+    def get(self, upload_id: str) -> Upload:
+        """Raises NotFound, as all of these do."""
+
+    def open(self, upload: Upload, placement: Placement, by: Actor) -> Upload:
+        """Store a new upload that holds what it will need; as it was stored. Raises Conflict."""
+
+    def renew(self, upload_id: str, at: datetime) -> Upload:
+        """Note activity at this time. Raises UploadClosed."""
+
+    def publish(self, upload_id: str, version: ModelVersion, by: Actor) -> ModelVersion:
+        """End an upload with its version, READY, at once; as it was stored. Raises UploadClosed and Conflict."""
+
+    def end(self, upload_id: str, state: UploadState, reason: str, by: Actor, at: datetime) -> Upload:
+        """End an open upload, freeing id and claim. As it is then: of several that end it, one does."""
+
+    def expire(self, upload_id: str, at: datetime) -> Upload:
+        """End an upload that has expired at this time, if it has. As it is then."""
+
+    def due(self, at: datetime, limit: int, after: str | None = None) -> Sequence[str]:
+        """Rows, behind the row `after`, of uploads that may have expired, or may have left something in S3.
+
+        A row ends with the id of its upload behind `#`.
+        """
+
+    def forget(self, row: str, later: datetime | None = None) -> None:
+        """Drop a row, as nothing is left to do, or have it come back later."""
+
+    def sweep_position(self) -> str:
+        """The key of the object that was looked at last; empty at the beginning."""
+
+    def sweep_on(self, after: str) -> None:
+        """Remember the position."""
+
+
+class RegisteredModels(Protocol):
+    """The registered models; changes as in Catalog."""
+
+    def named(self, exposed_name: str) -> RegisteredModel:
+        """Raises NotFound."""
+
+    def page(self, limit: int, after: str | None = None) -> tuple[Sequence[RegisteredModel], str | None]:
+        """In order of their exposed names, any case, behind a position; and the position to go on from, if any."""
+
+    def numbers(self, rm_id: str, limit: int, below: int | None = None) -> Sequence[tuple[int, str]]:
+        """Number and id of versions, highest first."""
+
+    def numbered(self, rm_id: str, number: int) -> str | None:
+        """The id of the version of this number."""
+
+    def change(
+        self,
+        exposed_name: str,
+        edit: Callable[[RegisteredModel], RegisteredModel],
+        by: Actor,
+        at: datetime,
+        if_revision: int | None = None,
+    ) -> tuple[RegisteredModel, RegisteredModel]:
+        """Replace one by `edit` of its state, and the copies of its aliases in its versions; both states.
+
+        Raises NotFound, StaleRevision, InvalidInput for an alias of a number without a version, and what `edit` raises.
+        """
+
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """Where to send bytes, with exactly these headers. The URL is a secret."""
+
+    url: str
+    headers: Mapping[str, str]
 
 
 class Blobs(Protocol):
@@ -61,8 +155,8 @@ class Blobs(Protocol):
     def ping(self) -> None:
         """Raises Unavailable if the store does not answer."""
 
-    def put(self, key: str, body: BinaryIO, size: int, sha256: str, media_type: str) -> str:
-        """Store an object; its version id. Raises Unavailable."""
+    def put(self, key: str, body: BinaryIO, size: int, sha256: str, media_type: str, model_id: str) -> str:
+        """Store an object, marked with the model it is for; its version id. Raises Unavailable."""
 
     def discard(self, key: str, version_id: str) -> None:
         """Remove an object that no record names, for good. Never raises for a failing store: a sweep follows."""
@@ -72,3 +166,30 @@ class Blobs(Protocol):
 
     def download_url(self, file: File) -> str:
         """A URL that serves the bytes, with file name and type, for a limited time. It is a secret."""
+
+    def put_request(self, upload: Upload) -> SignedRequest:
+        """What stores the whole object, if it has the digest that was stated, once."""
+
+    def part_request(self, upload: Upload, number: int, digest: str) -> SignedRequest:
+        """What stores one part, if it has this SHA-256 (base64)."""
+
+    def start_parts(self, upload: Upload) -> str:
+        """Begin an object of several parts, marked with its model; what S3 calls it. Raises Unavailable."""
+
+    def parts(self, upload: Upload) -> Sequence[Part] | None:
+        """The parts that are there; None once they are joined or dropped. Raises Unavailable."""
+
+    def join(self, upload: Upload, parts: Sequence[Part]) -> None:
+        """Make the object of all its parts, unless they are gone: the object tells. Raises Unavailable."""
+
+    def drop_parts(self, upload: Upload) -> None:
+        """Forget what was sent of an object of several parts, if anything. Raises Unavailable."""
+
+    def stored(self, key: str) -> StoredObject | None:
+        """What S3 says of an object; None if there is none. Raises Unavailable."""
+
+    def opened(self, key: str, size: int) -> BinaryIO:
+        """An object to seek and read in; each read is one request. Its reads raise Unavailable."""
+
+    def written_before(self, at: datetime, limit: int, after: str) -> tuple[Sequence[str], str | None]:
+        """Of the next `limit` keys behind a key, those written before this time; and the key to go on from, if any."""

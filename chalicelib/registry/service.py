@@ -16,8 +16,12 @@ from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import InvalidArchive, InvalidInput, OutcomeUnknown, RegistryError
 from chalicelib.registry.models import Actor, Changes, Draft, File, ModelVersion, Placement
 from chalicelib.registry.ports import Blobs, Catalog
+from chalicelib.registry.registered_models import RegisteredModel, RegisteredModelChanges
+from chalicelib.registry.uploads import Upload
 
 MAX_FILE_NAME_BYTES = 255
+Subject = ModelVersion | RegisteredModel | Upload
+Announce = Callable[[Action, Subject | None, Subject | None, Actor], None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Registry:
         blobs: Blobs,
         clock: Callable[[], datetime],
         new_ulid: Callable[[], str],
-        announce: Callable[[Action, ModelVersion | None, ModelVersion | None, Actor], None],
+        announce: Announce,
     ) -> None:
         self.catalog = catalog
         self.blobs = blobs
@@ -54,8 +58,8 @@ class Registry:
         """
         size, sha256 = _measure(parcel)
         report = inspect_archive(parcel.body, declared_format=draft.format)
-        draft = _completed(draft, report)
-        placement = self.catalog.place(draft)
+        draft = completed(draft, report)
+        placement = self.catalog.place(draft, self._clock())
         file = File(
             key=f"artifacts/{self._new_ulid()}/{base_name(parcel.file_name)}",
             file_name=base_name(parcel.file_name),
@@ -65,7 +69,7 @@ class Registry:
             sha256_checked_by="registry",
         )
         parcel.body.seek(0)
-        version_id = self.blobs.put(file.key, parcel.body, size, sha256, file.media_type)
+        version_id = self.blobs.put(file.key, parcel.body, size, sha256, file.media_type, draft.id)
         version = self._version(draft, placement, file)
         try:
             version = self.catalog.add(version, placement, by)
@@ -92,6 +96,18 @@ class Registry:
         self.blobs.remove(removed.artifact.key)
         self._announce(Action.VERSION_DELETED, removed, None, by)
         return removed
+
+    def change_registered_model(
+        self, exposed_name: str, changes: RegisteredModelChanges, by: Actor, if_revision: int | None = None
+    ) -> RegisteredModel:
+        """Change what all versions share; as it is then. Raises NotFound, StaleRevision and InvalidInput."""
+        at = self._clock()
+        before, after = self.catalog.registered_models.change(
+            exposed_name, lambda now: now.edited(changes, at), by, at, if_revision
+        )
+        if after.revision != before.revision:
+            self._announce(Action.REGISTERED_MODEL_UPDATED, before, after, by)
+        return after
 
     def _version(self, draft: Draft, placement: Placement, file: File) -> ModelVersion:
         now = self._clock()
@@ -130,15 +146,15 @@ def _measure(parcel: Parcel) -> tuple[int, str]:
     return size, digest
 
 
-def _completed(draft: Draft, report: ArchiveReport) -> Draft:
-    """The draft with what the archive says, where the publisher said nothing."""
+def completed(draft: Draft, report: ArchiveReport) -> Draft:
+    """The draft with what the archive says, where the publisher said nothing. Raises InvalidInput."""
     found = {
         "format": report.format,
         "labels": report.labels,
         "category": report.category,
         "precision": report.precision,
     }
-    completed = draft.model_copy(
+    told = draft.model_copy(
         update={
             field: value
             for field, value in found.items()
@@ -146,9 +162,9 @@ def _completed(draft: Draft, report: ArchiveReport) -> Draft:
         }
     )
     try:
-        completed.check_limits()
+        told.check_limits()
     except InvalidInput:
         # What the archive says must not make the publisher's own words too many.
-        completed = completed.model_copy(update={"labels": draft.labels})
-        completed.check_limits()
-    return completed
+        told = told.model_copy(update={"labels": draft.labels})
+        told.check_limits()
+    return told

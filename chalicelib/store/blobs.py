@@ -1,9 +1,16 @@
-"""Blobs on S3. Keys are written once: every PUT carries `If-None-Match: *` and the digest that S3 checks."""
+"""Blobs on S3. Keys are written once: every PUT carries `If-None-Match: *` and the digest that S3 checks.
+
+Clients send large objects themselves, with requests that are signed here: a signature covers the digest, so it stores
+these bytes or none. Each object is marked with the id of the model it is for.
+"""
 
 import base64
+import io
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -11,17 +18,22 @@ from botocore.exceptions import ConnectionError as NotConnected
 
 from chalicelib.registry.errors import Unavailable
 from chalicelib.registry.models import File
+from chalicelib.registry.ports import SignedRequest
+from chalicelib.registry.uploads import Part, StoredObject, Upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 THROTTLED = ("SlowDown", "RequestTimeout", "ThrottlingException")
+PREFIX = "artifacts/"
+OWNER = "model-id"
 
 
 class S3Blobs:
     """Blobs (registry/ports.py) in one bucket.
 
-    Clients are made on first use: the one that signs may know S3 under another address than the one that calls.
+    Clients are made on first use: the one that signs may know S3 under another address than the one that calls, and
+    the patient one waits while S3 joins thousands of parts.
     """
 
     def __init__(
@@ -31,10 +43,12 @@ class S3Blobs:
         signer: "Callable[[], S3Client]",
         url_seconds: int,
         report: Callable[[str, str], None],
+        patient: "Callable[[], S3Client] | None" = None,
     ) -> None:
         self.bucket = bucket
         self._client = client
         self._signer = signer
+        self._patient = patient or client
         self._url_seconds = url_seconds
         self._report = report
 
@@ -44,21 +58,18 @@ class S3Blobs:
         except (BotoCoreError, ClientError) as exc:
             raise Unavailable("The bucket does not answer.") from exc
 
-    def put(self, key: str, body: BinaryIO, size: int, sha256: str, media_type: str) -> str:
-        try:
+    def put(self, key: str, body: BinaryIO, size: int, sha256: str, media_type: str, model_id: str) -> str:
+        with _unavailable_if_transient("The artifact could not be stored: nothing was registered, try again."):
             answer = self._client().put_object(
                 Bucket=self.bucket,
                 Key=key,
                 Body=body,
                 ContentLength=size,
                 ContentType=media_type,
-                ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
+                ChecksumSHA256=in_base64(sha256),
                 IfNoneMatch="*",
+                Metadata={OWNER: model_id},
             )
-        except (BotoCoreError, ClientError) as exc:
-            if not _is_transient(exc):
-                raise
-            raise Unavailable("The artifact could not be stored: nothing was registered, try again.") from exc
         return answer["VersionId"]
 
     def discard(self, key: str, version_id: str) -> None:
@@ -84,6 +95,175 @@ class S3Blobs:
             },
             ExpiresIn=self._url_seconds,
         )
+
+    # Uploads
+
+    def put_request(self, upload: Upload) -> SignedRequest:
+        digest = in_base64(upload.sha256 or "")
+        parameters = {
+            "Key": upload.key,
+            "ContentType": upload.media_type,
+            "ContentLength": upload.size,
+            "ChecksumSHA256": digest,
+            "IfNoneMatch": "*",
+            "Metadata": {OWNER: upload.draft.id},
+        }
+        headers = {
+            "Content-Type": upload.media_type,
+            "x-amz-checksum-sha256": digest,
+            "If-None-Match": "*",
+            f"x-amz-meta-{OWNER}": upload.draft.id,
+        }
+        return self._signed("put_object", parameters, headers)
+
+    def part_request(self, upload: Upload, number: int, digest: str) -> SignedRequest:
+        parameters = {
+            "Key": upload.key,
+            "UploadId": upload.multipart_id,
+            "PartNumber": number,
+            "ChecksumSHA256": digest,
+        }
+        return self._signed("upload_part", parameters, {"x-amz-checksum-sha256": digest})
+
+    def _signed(self, operation: str, parameters: dict[str, Any], headers: dict[str, str]) -> SignedRequest:
+        url = self._signer().generate_presigned_url(
+            operation, Params={"Bucket": self.bucket, **parameters}, ExpiresIn=self._url_seconds
+        )
+        return SignedRequest(url, headers)
+
+    def start_parts(self, upload: Upload) -> str:
+        with _unavailable_if_transient("The upload could not be started: try again."):
+            answer = self._client().create_multipart_upload(
+                Bucket=self.bucket,
+                Key=upload.key,
+                ContentType=upload.media_type,
+                ChecksumAlgorithm="SHA256",
+                ChecksumType="COMPOSITE",
+                Metadata={OWNER: upload.draft.id},
+            )
+        return answer["UploadId"]
+
+    def parts(self, upload: Upload) -> Sequence[Part] | None:
+        pages = self._client().get_paginator("list_parts")
+        where: Any = {"Bucket": self.bucket, "Key": upload.key, "UploadId": upload.multipart_id or ""}
+        with _unavailable_if_transient("S3 does not say which parts it has: try again."):
+            try:
+                found = [part for page in pages.paginate(**where) for part in page.get("Parts", [])]
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] == "NoSuchUpload":
+                    return None
+                raise
+        return [
+            Part(number=part["PartNumber"], size=part["Size"], etag=part["ETag"], digest=part.get("ChecksumSHA256", ""))
+            for part in found
+        ]
+
+    def join(self, upload: Upload, parts: Sequence[Part]) -> None:
+        named: list[Any] = [
+            {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": part.digest}
+            for part in sorted(parts, key=lambda part: part.number)
+        ]
+        with _unavailable_if_transient("S3 is still joining the parts: complete the upload again in a moment."):
+            try:
+                self._patient().complete_multipart_upload(
+                    Bucket=self.bucket,
+                    Key=upload.key,
+                    UploadId=upload.multipart_id or "",
+                    MultipartUpload={"Parts": named},
+                    ChecksumType="COMPOSITE",
+                    IfNoneMatch="*",
+                )
+            except ClientError as exc:
+                # Joined before, or by somebody else just now.
+                if exc.response["Error"]["Code"] not in ("NoSuchUpload", "PreconditionFailed"):
+                    raise
+
+    def drop_parts(self, upload: Upload) -> None:
+        with _unavailable_if_transient("The parts could not be dropped."):
+            try:
+                self._client().abort_multipart_upload(
+                    Bucket=self.bucket, Key=upload.key, UploadId=upload.multipart_id or ""
+                )
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] != "NoSuchUpload":
+                    raise
+
+    def stored(self, key: str) -> StoredObject | None:
+        with _unavailable_if_transient("S3 does not say whether it has the object: try again."):
+            try:
+                answer = self._client().head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+            except ClientError as exc:
+                if exc.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return None
+                raise
+        return StoredObject(
+            size=answer["ContentLength"],
+            digest=answer.get("ChecksumSHA256"),
+            version_id=answer.get("VersionId", "null"),
+            model_id=answer["Metadata"].get(OWNER),
+        )
+
+    def opened(self, key: str, size: int) -> BinaryIO:
+        return cast("BinaryIO", StoredFile(self._client(), self.bucket, key, size))
+
+    def written_before(self, at: datetime, limit: int, after: str) -> tuple[Sequence[str], str | None]:
+        with _unavailable_if_transient("The bucket does not answer."):
+            answer = self._client().list_objects_v2(Bucket=self.bucket, Prefix=PREFIX, StartAfter=after, MaxKeys=limit)
+        entries = answer.get("Contents", [])
+        old = [entry["Key"] for entry in entries if entry["LastModified"] < at]
+        return old, entries[-1]["Key"] if answer["IsTruncated"] else None
+
+
+class StoredFile(io.RawIOBase):
+    """An object in S3 as a file that can be sought: each read is one ranged GET."""
+
+    def __init__(self, client: "S3Client", bucket: str, key: str, size: int) -> None:
+        self._client = client
+        self._where: Any = {"Bucket": bucket, "Key": key}
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), self._size - self._at)
+        if count <= 0:
+            return 0
+        with _unavailable_if_transient("The stored object could not be read: try again."):
+            wanted = f"bytes={self._at}-{self._at + count - 1}"
+            try:
+                content = self._client.get_object(**self._where, Range=wanted)["Body"].read()
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] == "NoSuchKey":
+                    raise Unavailable("The object has gone meanwhile: try again, and learn why.") from exc
+                raise
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+
+@contextmanager
+def _unavailable_if_transient(message: str) -> Iterator[None]:
+    """What may work the next time becomes Unavailable; everything else goes on as it is."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as exc:
+        if not _is_transient(exc):
+            raise
+        raise Unavailable(message) from exc
+
+
+def in_base64(digest: str) -> str:
+    """A digest in hexadecimal as S3 writes it."""
+    return base64.b64encode(bytes.fromhex(digest)).decode()
 
 
 def _is_transient(exc: BotoCoreError | ClientError) -> bool:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from pynamodb.exceptions import DoesNotExist
 
 from chalicelib.registry.errors import Conflict, OutcomeUnknown, RegistryError
-from chalicelib.store.schema import EventItem, event_key, model_key
+from chalicelib.store.schema import EventItem, event_key
 from chalicelib.store.transactions import (
     Busy,
     LostRace,
@@ -40,21 +40,22 @@ class Commits:
     def __init__(self, retry: Retry) -> None:
         self._retry = retry
 
-    def once(self, model_id: str, event_id: str, attempt: Callable[[int], Prepared[T]]) -> T:
+    def once(self, subject: str, event_id: str, attempt: Callable[[int], Prepared[T]]) -> T:
         """The result of an operation that is done once, although answers may be lost and others may act in between.
 
-        What was sent without an answer is known by its event, which stays for ever, whatever happens to the model.
-        Raises OutcomeUnknown if in the end it cannot be told whether such an attempt was, or will be, done.
+        Its event, of this id, is put on the subject. What was sent without an answer is known by it, for events stay
+        for ever, whatever happens to the subject. Raises OutcomeUnknown if in the end it cannot be told whether such
+        an attempt was, or will be, done.
         """
         unanswered: list[Prepared[T]] = []
 
         def go(number: int) -> T:
-            if done := self._done(model_id, event_id, unanswered):
+            if done := self._done(subject, event_id, unanswered):
                 return done.result
             prepared = attempt(number)
             if prepared.transaction:
                 try:
-                    _commit(prepared.transaction, model_id)
+                    _commit(prepared.transaction, subject.partition("#")[2])
                 except Unanswered:
                     unanswered.append(prepared)
                     raise
@@ -66,18 +67,18 @@ class Commits:
             if not unanswered:
                 raise
             with suppress(Busy):
-                if done := self._done(model_id, event_id, unanswered):
+                if done := self._done(subject, event_id, unanswered):
                     return done.result
             raise OutcomeUnknown(
                 "It is not known whether this was done, for an answer of the store was lost: look before you repeat it."
             ) from exc
 
-    def _done(self, model_id: str, event_id: str, unanswered: Sequence[Prepared[T]]) -> Prepared[T] | None:
+    def _done(self, subject: str, event_id: str, unanswered: Sequence[Prepared[T]]) -> Prepared[T] | None:
         """The one of these attempts that was done after all, by its event."""
         for prepared in unanswered:
             with transient_errors_as_busy():
                 try:
-                    event = EventItem.get(model_key(model_id), event_key(prepared.seq), consistent_read=True)
+                    event = EventItem.get(subject, event_key(prepared.seq), consistent_read=True)
                 except DoesNotExist:
                     continue
             if event.event_id == event_id:
@@ -86,14 +87,17 @@ class Commits:
 
 
 def _commit(tx: Transaction, model_id: str) -> None:
-    """Commit. Raises Conflict for a taken id or claim, LostRace for whatever reading again may mend."""
+    """Commit. Raises Conflict for a taken id or claim, LostRace for whatever reading again may mend.
+
+    What an upload holds may be free by now: only reading tells.
+    """
     try:
         tx.commit()
     except Refused as exc:
         held = exc.items.get("id")
-        if held and not held.get("deleted", {}).get("BOOL"):
+        if held and "record" in held:
             raise Conflict(model_id) from exc
         claimed = exc.items.get("claim")
-        if claimed and claimed["holder"]["S"] != model_id:
+        if claimed and claimed["holder"]["S"] != model_id and "upload" not in claimed:
             raise Conflict(claimed["holder"]["S"]) from exc
         raise LostRace(str(exc)) from exc

@@ -4,12 +4,17 @@
 
 | question | answered by |
 |---|---|
-| a version by its id | `MODEL#{id}` / `META`; after its deletion a tombstone there keeps the head of its events |
-| a registered model by project and name: id, counter, event head | `NAME#{sha256}` / `META` |
+| a version by its id | `MODEL#{id}` / `META`; before it an upload's hold, after it a tombstone, with the event head |
+| a registered model by project and name: data, counter, event head | `NAME#{sha256}` / `META` |
 | where a registered model's name is | `RM#{rm_id}` / `NAME` |
+| registered models in order of their exposed names | `NAMES` / `{exposed name, folded}#{rm_id}` |
 | the versions of a registered model by number | `RM#{rm_id}` / `V#{number:010d}` |
 | all versions, newest first, and searches | `CATALOG#{0..3}` / `{published_at}#{id}`: what search reads, casefolded |
 | is this name, version and precision taken, by whom | `CLAIM#{sha256}` / `META` |
+| which registered model has this exposed name | `CLAIM#{sha256}` / `META` |
+| an upload by its id; kept 30 days after its end (`ttl`) | `UPLOAD#{id}` / `META` |
+| uploads that may have expired, or left something in S3 | `UPLOADS` / `{expires_at}#{id}`: it ends no earlier |
+| how far the sweep of objects has come | `SWEEP` / `META` |
 
 **registry-events** (pk subject, sk number of the event): append-only; index `by_day` over all subjects.
 
@@ -20,6 +25,7 @@ or a filter has to see is an attribute beside it.
 import hashlib
 import json
 import zlib
+from datetime import UTC, datetime
 from typing import Self
 
 from pynamodb.attributes import (
@@ -28,13 +34,17 @@ from pynamodb.attributes import (
     UnicodeAttribute,
     UnicodeSetAttribute,
 )
+from pynamodb.expressions.condition import Condition
 from pynamodb.models import Model
 
 from chalicelib.registry.audit import Action, Event
 from chalicelib.registry.models import Actor, Head, Metadata, ModelVersion
+from chalicelib.registry.registered_models import RegisteredModel
+from chalicelib.registry.uploads import Upload, UploadState
 
 CATALOG_SHARDS = 4
-META = "META"
+MAX_LISTED_BYTES = 900
+META, NAMES, UPLOADS, SWEEP = "META", "NAMES", "UPLOADS", "SWEEP"
 TAG_SEPARATOR = "\x1f"
 
 
@@ -50,6 +60,30 @@ def name_key(metadata: Metadata) -> str:
 def claim_key(rm_id: str, metadata: Metadata) -> str:
     """What only one version of a registered model may hold: its version label with its precisions."""
     return f"CLAIM#{_digest(rm_id, metadata.version, *metadata.precision)}"
+
+
+def exposed_name_key(exposed_name: str) -> str:
+    """What only one registered model may hold: the name it is shown under. No rm_id is called so."""
+    return f"CLAIM#{_digest('exposed name', exposed_name)}"
+
+
+def listed_key(exposed_name: str, rm_id: str) -> str:
+    """Where a registered model stands in the list: a sort key may have 1,024 bytes."""
+    folded = exposed_name.casefold().encode()[:MAX_LISTED_BYTES].decode(errors="ignore")
+    return f"{folded}#{rm_id}"
+
+
+def upload_key(upload_id: str) -> str:
+    return f"UPLOAD#{upload_id}"
+
+
+def due_key(upload: Upload) -> str:
+    return f"{as_text(upload.expires_at)}#{upload.id}"
+
+
+def as_text(at: datetime) -> str:
+    """A time as text that sorts by time."""
+    return f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def registered_model_key(rm_id: str) -> str:
@@ -97,13 +131,15 @@ class RegistryItem(Model):
 
 
 class VersionItem(RegistryItem):
-    """A version, or the tombstone of a deleted one (`deleted`, without a record).
+    """A version, or its id held by an `upload`, or the tombstone of a deleted one (`deleted`): those have no record.
 
     `seq` counts the events of the id over all its lives, so a change conditioned on it cannot meet another state.
     """
 
     record = UnicodeAttribute(null=True)
     deleted = BooleanAttribute(null=True)
+    upload = UnicodeAttribute(null=True)
+    upload_key = UnicodeAttribute(null=True)
     seq = NumberAttribute()
     digest = UnicodeAttribute()
     event_id = UnicodeAttribute()
@@ -131,6 +167,18 @@ class VersionItem(RegistryItem):
             event_id=event.event_id,
         )
 
+    @classmethod
+    def hold(cls, upload: Upload, event: Event) -> Self:
+        return cls(
+            model_key(upload.draft.id),
+            META,
+            upload=upload.id,
+            upload_key=upload.key,
+            seq=event.seq,
+            digest=event.digest,
+            event_id=event.event_id,
+        )
+
     def version(self) -> ModelVersion:
         return ModelVersion.model_validate_json(self.record or "")
 
@@ -143,36 +191,73 @@ class NameItem(RegistryItem):
     """A registered model, under its project and name. `counter` is the highest number given out."""
 
     rm_id = UnicodeAttribute()
-    name = UnicodeAttribute()
-    project_id = UnicodeAttribute(null=True)
-    project_name = UnicodeAttribute(null=True)
+    record = UnicodeAttribute()
     counter = NumberAttribute()
     seq = NumberAttribute()
     digest = UnicodeAttribute()
 
     @classmethod
-    def of(cls, metadata: Metadata, rm_id: str, event: Event) -> Self:
+    def of(cls, model: RegisteredModel, key: str, counter: int, event: Event) -> Self:
         return cls(
-            name_key(metadata),
+            key,
             META,
-            rm_id=rm_id,
-            name=metadata.name,
-            project_id=metadata.project_id,
-            project_name=metadata.project_name,
-            counter=1,
+            rm_id=model.rm_id,
+            record=model.model_dump_json(),
+            counter=counter,
             seq=event.seq,
             digest=event.digest,
         )
 
+    def registered_model(self) -> RegisteredModel:
+        return RegisteredModel.model_validate_json(self.record)
+
+    @property
+    def head(self) -> Head:
+        return Head(seq=int(self.seq), digest=self.digest)
+
 
 class PointerItem(RegistryItem):
-    """From a registered model to one of its versions (`V#..`) or to its NameItem (`NAME`)."""
+    """To a version (`RM#..` / `V#..`), a registered model (`RM#..` / `NAME`, and `NAMES`) or an upload (`UPLOADS`)."""
 
     target = UnicodeAttribute()
 
 
 class ClaimItem(RegistryItem):
+    """What one holder has alone: a version (by its `upload` while that is open), or a registered model its name."""
+
     holder = UnicodeAttribute()
+    upload = UnicodeAttribute(null=True)
+
+
+class UploadItem(RegistryItem):
+    """An upload. What changes it has to see its state and expiry, so these stand beside the record, and decide."""
+
+    record = UnicodeAttribute()
+    state = UnicodeAttribute()
+    expires_at = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+    @classmethod
+    def of(cls, upload: Upload, ttl: datetime | None = None) -> Self:
+        return cls(
+            upload_key(upload.id),
+            META,
+            record=upload.model_dump_json(),
+            state=upload.state.value,
+            expires_at=as_text(upload.expires_at),
+            ttl=int(ttl.timestamp()) if ttl else None,
+        )
+
+    def stored_upload(self) -> Upload:
+        upload = Upload.model_validate_json(self.record)
+        expires_at = datetime.strptime(self.expires_at, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+        return upload.model_copy(update={"state": UploadState(self.state), "expires_at": expires_at})
+
+
+class SweepItem(RegistryItem):
+    """The object that was looked at last."""
+
+    after = UnicodeAttribute()
 
 
 class CatalogItem(RegistryItem):
@@ -257,6 +342,20 @@ class EventItem(Model):
             actor=Actor.model_validate_json(self.actor),
             changes=self.changes,
         )
+
+
+def is_unused(head: Head) -> Condition:
+    """No version has the id: it never had one, or the last one was deleted by the event that `head` names."""
+    if head.seq == 0:
+        return VersionItem.pk.does_not_exist()
+    condition: Condition = VersionItem.deleted.exists() & (VersionItem.seq == head.seq)
+    return condition
+
+
+def is_at(head: Head) -> Condition:
+    """Nothing has happened to the version, or to the upload that holds its id, since this event."""
+    condition: Condition = (VersionItem.seq == head.seq) & VersionItem.deleted.does_not_exist()
+    return condition
 
 
 def bind(registry_table: str, events_table: str) -> None:

@@ -84,6 +84,11 @@ class Search:
         versions, cut_at = self._versions(positions)
         return Page(versions=tuple(versions), after=cut_at or go_on)
 
+    def versions(self, model_ids: Sequence[str]) -> Sequence[ModelVersion]:
+        """Those that there are, in this order."""
+        records = self._records(model_ids)
+        return [ModelVersion.model_validate_json(records[id_]) for id_ in model_ids if id_ in records]
+
     def _positions(self, filters: Filters, limit: int, after: str) -> tuple[list[str], str | None]:
         """The next positions, newest first, and where to go on; None when the catalogue is exhausted."""
         shards = [Shard(number, after) for number in range(CATALOG_SHARDS)]

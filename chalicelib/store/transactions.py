@@ -8,7 +8,7 @@ Backoff And Jitter").
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -113,9 +113,9 @@ class Transaction:
         self._puts.append(label)
         self._writes.save(item, condition=condition, return_values="ALL_OLD" if condition is not None else None)
 
-    def update(self, label: str, item: Model, action: Action, condition: Condition) -> None:
+    def update(self, label: str, item: Model, actions: Sequence[Action], condition: Condition) -> None:
         self._updates.append(label)
-        self._writes.update(item, actions=[action], condition=condition)
+        self._writes.update(item, actions=list(actions), condition=condition)
 
     def commit(self) -> None:
         """Do it. Raises Refused if a condition failed, Busy if it may work later."""

@@ -5,6 +5,7 @@ from typing import Literal
 from chalice.app import Response
 from pydantic import Field
 
+from chalicelib.problems import problem_response
 from chalicelib.registry.errors import Unavailable, shown
 from chalicelib.surface import JSON, Answer, Shape, Surface, json_response, parsed
 from chalicelib.surfaces.models import BAD_QUERY, answer_error
@@ -71,5 +72,4 @@ def unknown_route() -> Response:
         return json_response({"error_code": "ENDPOINT_NOT_FOUND", "message": message}, 404)
     if path.split("/")[0] in REST_PREFIXES:
         return json_response({"detail": "Not Found"}, 404)
-    problem = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": message, "code": "not_found"}
-    return json_response(problem, 404, **{"Content-Type": "application/problem+json"})
+    return problem_response(404, "Not Found", "not_found", message)

@@ -71,28 +71,32 @@ class ModelOut(Shape):
     aliases: list[str]
     registered_model_id: str = Field(description="Shared by all versions of the model.")
     revision: int = Field(description="Grows with each change; the ETag.")
-    sha256: str = Field(description="Of the archive, in hexadecimal.")
-    sha256_checked_by: str = Field(description="Who computed sha256 over the stored bytes.")
+    sha256: str | None = Field(
+        description="Of the archive, in hexadecimal; null if the publisher of an upload in parts did not state it."
+    )
+    sha256_checked_by: str | None = Field(
+        description="Who computed sha256 over all bytes: registry, s3, or publisher, of whose parts S3 checked each."
+    )
 
     @classmethod
     def of(cls, version: ModelVersion) -> "ModelOut":
         file = version.artifact
         return cls(
-            **version.model_dump(exclude={"rm_id", "artifact", "published_at", "updated_at"}),
+            **version.model_dump(exclude={"rm_id", "artifact", "published_at", "updated_at", "aliases"}),
             size=file.size,
             file_url=f"s3://{settings().artifact_bucket}/{file.key}",
             sha256=file.sha256,
             sha256_checked_by=file.sha256_checked_by,
             last_updated_date=as_date(version.updated_at),
             registered_model_id=version.rm_id,
-            aliases=[],
+            aliases=list(version.aliases),
         )
 
 
 ANY_CASE = "([Ff][Pp](32|16)|[Bb][Ff]16|[Ii][Nn][Tt][48])"
 
 
-def _described(schema: dict[str, Any]) -> None:
+def described(schema: dict[str, Any]) -> None:
     """A field of a form means what it means in an answer."""
     for name, field in ModelOut.model_fields.items():
         if field.description and name in schema["properties"]:
@@ -100,13 +104,13 @@ def _described(schema: dict[str, Any]) -> None:
 
 
 def _as_registered(schema: dict[str, Any]) -> None:
-    _described(schema)
+    described(schema)
     schema["properties"]["precision"]["items"]["pattern"] = f"^{ANY_CASE}?$"
 
 
 def _as_changed(schema: dict[str, Any]) -> None:
     """What is not sent stays as it is, so there are no defaults."""
-    _described(schema)
+    described(schema)
     schema["minProperties"] = 1
     schema["properties"]["precision"]["items"]["pattern"] = f"^{ANY_CASE}$"
     for field in schema["properties"].values():

@@ -4,27 +4,25 @@ import re
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Literal
-from urllib.parse import urlencode
 
 from chalice.app import Response
 from pydantic import Field, TypeAdapter
 
-from chalicelib.forms import MULTIPART, URLENCODED, Unprocessable, problem
+from chalicelib.forms import MULTIPART, URLENCODED, problem
+from chalicelib.paging import next_link, page_token, position_of
 from chalicelib.registry.errors import InvalidInput, NotFound, RegistryError
 from chalicelib.registry.models import PRECISIONS, Changes, Draft, Filters, ModelId
-from chalicelib.settings import settings
 from chalicelib.surface import (
     JSON,
     TEXT,
     Answer,
+    ChangeHeaders,
     Detail,
     FieldProblems,
     Shape,
     Surface,
     json_response,
-    page_token,
     parsed,
-    position_of,
     text_response,
 )
 from chalicelib.surfaces.model_fields import (
@@ -39,9 +37,9 @@ from chalicelib.surfaces.model_fields import (
 from chalicelib.wiring import registry
 
 MAX_LIMIT = 1000
-MAX_LINK_BYTES = 8_000  # API Gateway answers 10,240 bytes of headers
 MAX_ID_LENGTH = 128
 ID_FORM = re.compile(r"[a-zA-Z0-9_-]{16,}")
+POSITION = re.compile(r"[0-9TZ:.-]{27}#[a-zA-Z0-9_-]{16,128}")
 
 
 class InvalidId(RegistryError):
@@ -117,17 +115,6 @@ class ListQuery(Shape):
     page_token: str | None = Field(None, description="from the Link header of the page before")
 
 
-class ChangeHeaders(Shape):
-    """The precondition of a change."""
-
-    if_match: str | None = Field(
-        None,
-        alias="If-Match",
-        pattern=r'^(\*|"[0-9]{1,12}")$',
-        description="The ETag of the model as it was read; the change is made only while it is still that.",
-    )
-
-
 @models.operation(
     "GET",
     "/models",
@@ -151,14 +138,14 @@ def list_models() -> Response:
     tags = {name.removeprefix("tag."): value for name, value in given.items() if name.startswith("tag.")}
     query = parsed(ListQuery, {name: value for name, value in given.items() if not name.startswith("tag.")}, "query")
     filters = Filters(**query.model_dump(exclude={"limit", "page_token"}), tags=tags)
-    after = position_of(query.page_token, filters) if query.page_token else None
+    after = position_of(query.page_token, filters, POSITION) if query.page_token else None
     page = registry().catalog.search(filters, query.limit, after)
     if not page.versions and not page.after and not after and not filters.is_empty:
         raise NotFound("Model(s) not found.")
     body = TypeAdapter(list[ModelOut]).dump_json([ModelOut.of(version) for version in page.versions]).decode()
     headers: dict[str, str | list[str]] = {"Content-Type": "application/json"}
     if page.after:
-        headers["Link"] = next_link({**given, "page_token": page_token(page.after, filters)})
+        headers["Link"] = next_link("/models", {**given, "page_token": page_token(page.after, filters)})
     return Response(body, headers=headers)
 
 
@@ -251,7 +238,7 @@ def update_model(model_id: str) -> Response:
     if "precision" in fields and fields["precision"] is None:
         raise InvalidInput("precision", f"precision must name at least one of {', '.join(PRECISIONS)}.")
     changes = parsed(Changes, fields, "body")
-    version = registry().update(valid_id(model_id), changes, models.actor(), stated_revision())
+    version = registry().update(valid_id(model_id), changes, models.actor(), models.stated_revision())
     return json_response({"status": "completed"}, ETag=f'"{version.revision}"')
 
 
@@ -288,15 +275,6 @@ def download_model(model_id: str) -> Response:
     return text_response("Follow the redirect to the archive (curl -L).\n", 307, Location=url)
 
 
-def next_link(query: dict[str, str]) -> str:
-    """The Link header to the next page; relative to the request without a public URL. Raises Unprocessable."""
-    base = f"{settings().public_url}/models" if settings().public_url else ""
-    link = f'<{base}?{urlencode(query)}>; rel="next"'
-    if len(link) > MAX_LINK_BYTES:
-        raise Unprocessable([problem(["query"], "is too long to be answered in pages", "too_long")])
-    return link
-
-
 def valid_id(model_id: str) -> str:
     """Raises InvalidId unless this has the form of an id, NotFound if it is longer than any (and than a key may be)."""
     if not ID_FORM.fullmatch(model_id):
@@ -304,13 +282,3 @@ def valid_id(model_id: str) -> str:
     if len(model_id) > MAX_ID_LENGTH:
         raise NotFound("Model not found.")
     return model_id
-
-
-def stated_revision() -> int | None:
-    """The revision in If-Match; None without the header or for `*`. Raises Unprocessable if it is no ETag of ours."""
-    stated = models.current_request.headers.get("if-match")
-    if stated in (None, "*"):
-        return None
-    if not (tag := re.fullmatch(r'"([0-9]{1,12})"', stated)):
-        raise Unprocessable([problem(["header", "If-Match"], 'expected the ETag of the model, as "3"', "value_error")])
-    return int(tag[1])

@@ -14,7 +14,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 def put(blobs: Blobs, key: str, content: bytes = CONTENT) -> str:
     digest = hashlib.sha256(content).hexdigest()
-    return blobs.put(key, io.BytesIO(content), len(content), digest, "application/zip")
+    return blobs.put(key, io.BytesIO(content), len(content), digest, "application/zip", "model-of-the-test")
 
 
 def test_it_answers(blobs: Blobs) -> None:

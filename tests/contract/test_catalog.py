@@ -19,8 +19,8 @@ def publish(catalog: Catalog, clock: Clock, unique: str) -> Publish:
 
     def publish(name: str = "cat", version: str = "v1", **fields: object) -> ModelVersion:
         stated = draft(f"{unique}-{name}", version, **fields)
-        placement = catalog.place(stated)
         now = clock()
+        placement = catalog.place(stated, now)
         stored = ModelVersion(
             **dict(stated),
             rm_id=placement.rm_id,

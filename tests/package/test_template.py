@@ -359,9 +359,29 @@ def test_every_role_is_denied_to_change_events_whatever_else_it_is_granted(templ
 def test_the_api_touches_artifacts_only(template: Json) -> None:
     objects = allowed(template, "ApiHandlerRole", below("ArtifactBucket", "artifacts/*"))
 
-    assert objects == {f"s3:{name}" for name in ("PutObject", "GetObject", "DeleteObject", "DeleteObjectVersion")}
+    of_uploads = ("AbortMultipartUpload", "ListMultipartUploadParts")
+    of_objects = ("PutObject", "GetObject", "DeleteObject", "DeleteObjectVersion")
+    assert objects == {f"s3:{name}" for name in (*of_objects, *of_uploads)}
     assert allowed(template, "ApiHandlerRole", arn("ArtifactBucket")) == {"s3:ListBucket"}
     assert allowed(template, "ApiHandlerRole", below("ArtifactBucket", "*")) == set()
+
+
+def test_the_sweep_removes_but_puts_no_object_and_changes_no_item_in_place(template: Json) -> None:
+    objects = allowed(template, "SweepRole", below("ArtifactBucket", "artifacts/*"))
+    items = allowed(template, "SweepRole", arn("RegistryTable"))
+
+    assert objects == {
+        f"s3:{name}" for name in ("GetObject", "DeleteObject", "DeleteObjectVersion", "AbortMultipartUpload")
+    }
+    assert items == {f"dynamodb:{name}" for name in ("GetItem", "Query", "PutItem", "DeleteItem")}
+    assert allowed(template, "SweepRole", arn("EventsTable")) == {"dynamodb:PutItem", "dynamodb:GetItem"}
+
+
+def test_the_sweep_runs_every_hour_and_has_time(functions: Json) -> None:
+    sweep = functions["Sweep"]
+
+    assert [event["Properties"]["Schedule"] for event in sweep["Events"].values()] == ["rate(1 hour)"]
+    assert sweep["Timeout"] == 300
 
 
 def test_a_function_writes_to_its_own_log_only(template: Json, functions: Json) -> None:

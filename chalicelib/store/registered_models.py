@@ -1,0 +1,181 @@
+"""The registered models on DynamoDB: found by their exposed name, listed by it, changed with their aliases.
+
+An alias is kept twice: in the registered model, which decides, and in the version it names, so that reading a version
+stays one call. Both change in one transaction, each with an event of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from pynamodb.connection.base import Connection
+from pynamodb.exceptions import DoesNotExist
+
+from chalicelib.registry import audit
+from chalicelib.registry.audit import Action, Change, Event
+from chalicelib.registry.errors import InvalidInput, NotFound, StaleRevision
+from chalicelib.registry.models import Actor, ModelVersion
+from chalicelib.registry.registered_models import RegisteredModel
+from chalicelib.store.commits import Commits, Prepared
+from chalicelib.store.schema import (
+    META,
+    NAMES,
+    ClaimItem,
+    EventItem,
+    NameItem,
+    PointerItem,
+    VersionItem,
+    exposed_name_key,
+    is_at,
+    model_key,
+    name_key,
+    number_key,
+    registered_model_key,
+)
+from chalicelib.store.transactions import LostRace, Retry, Transaction, transient_errors_as_busy
+
+Edit = Callable[[RegisteredModel], RegisteredModel]
+ABOVE_ALL_NUMBERS = "V#~"
+
+
+class DynamoRegisteredModels:
+    """RegisteredModels (registry/ports.py) on the two tables of schema.py."""
+
+    def __init__(self, connection: Connection, commits: Commits, retry: Retry, new_ulid: Callable[[], str]) -> None:
+        self._connection = connection
+        self._commits = commits
+        self._retry = retry
+        self._new_ulid = new_ulid
+
+    def named(self, exposed_name: str) -> RegisteredModel:
+        return self._retry(lambda _: self._item(exposed_name)).registered_model()
+
+    def page(self, limit: int, after: str | None = None) -> tuple[Sequence[RegisteredModel], str | None]:
+        def read(_: int) -> tuple[Sequence[RegisteredModel], str | None]:
+            behind = PointerItem.sk > after if after else None
+            with transient_errors_as_busy():
+                rows = list(PointerItem.query(NAMES, behind, limit=limit + 1, consistent_read=True))
+                keys = [(row.target, META) for row in rows[:limit]]
+                found = {item.pk: item.registered_model() for item in NameItem.batch_get(keys, consistent_read=True)}
+            models = [found[row.target] for row in rows[:limit] if row.target in found]
+            return models, rows[limit - 1].sk if len(rows) > limit else None
+
+        return self._retry(read)
+
+    def numbers(self, rm_id: str, limit: int, below: int | None = None) -> Sequence[tuple[int, str]]:
+        def read(_: int) -> Sequence[tuple[int, str]]:
+            upto = number_key(below - 1) if below is not None else ABOVE_ALL_NUMBERS
+            within = PointerItem.sk.between(number_key(0), upto)
+            with transient_errors_as_busy():
+                rows = PointerItem.query(
+                    registered_model_key(rm_id), within, scan_index_forward=False, limit=limit, consistent_read=True
+                )
+                return [(int(row.sk.partition("#")[2]), row.target) for row in rows]
+
+        return self._retry(read)
+
+    def numbered(self, rm_id: str, number: int) -> str | None:
+        return self._retry(lambda _: self._numbered(rm_id, number))
+
+    def change(
+        self, exposed_name: str, edit: Edit, by: Actor, at: datetime, if_revision: int | None = None
+    ) -> tuple[RegisteredModel, RegisteredModel]:
+        event_id = self._new_ulid()
+        rm_id = self.named(exposed_name).rm_id
+
+        def attempt(_: int) -> Prepared[tuple[RegisteredModel, RegisteredModel]]:
+            name = self._item(exposed_name)
+            before = name.registered_model()
+            if if_revision not in (None, before.revision):
+                raise StaleRevision(before.revision)
+            after = edit(before)
+            if after is before:
+                return Prepared((before, before))
+            tx = Transaction(self._connection)
+            event = self._rewrite(tx, name, after, by, event_id)
+            for item in self._touched_versions(before, after):
+                self._rewrite_version(tx, item, after, by)
+            return Prepared((before, after), tx, event.seq)
+
+        return self._commits.once(registered_model_key(rm_id), event_id, attempt)
+
+    def drop_aliases(self, tx: Transaction, version: ModelVersion, by: Actor, at: datetime) -> None:
+        """Take the aliases of a version that leaves out of its registered model."""
+        with transient_errors_as_busy():
+            item = NameItem.get(name_key(version), META, consistent_read=True)
+        before = item.registered_model()
+        after = before.without_aliases_of(version.number, at)
+        if after is not before:
+            self._rewrite(tx, item, after, by, self._new_ulid())
+
+    # Reads
+
+    def _item(self, exposed_name: str) -> NameItem:
+        with transient_errors_as_busy():
+            try:
+                claim = ClaimItem.get(exposed_name_key(exposed_name), META, consistent_read=True)
+                pointer = PointerItem.get(registered_model_key(claim.holder), "NAME", consistent_read=True)
+                return NameItem.get(pointer.target, META, consistent_read=True)
+            except DoesNotExist as exc:
+                raise NotFound("There is no registered model of this name.") from exc
+
+    def _numbered(self, rm_id: str, number: int) -> str | None:
+        with transient_errors_as_busy():
+            try:
+                return PointerItem.get(registered_model_key(rm_id), number_key(number), consistent_read=True).target
+            except DoesNotExist:
+                return None
+
+    def _touched_versions(self, before: RegisteredModel, after: RegisteredModel) -> list[VersionItem]:
+        """Every version whose aliases differ. Raises InvalidInput for a number that no version has."""
+        changed = {alias for alias, _ in before.aliases.items() ^ after.aliases.items()}
+        touched = {model.aliases[alias] for model in (before, after) for alias in changed if alias in model.aliases}
+        return [self._version(after.rm_id, number) for number in sorted(touched)]
+
+    def _version(self, rm_id: str, number: int) -> VersionItem:
+        model_id = self._numbered(rm_id, number)
+        if model_id is None:
+            raise InvalidInput("aliases", f"There is no version {number} of this registered model.")
+        with transient_errors_as_busy():
+            item = VersionItem.get(model_key(model_id), META, consistent_read=True)
+        if not item.record or item.version().rm_id != rm_id:
+            raise LostRace("the version has gone meanwhile")
+        return item
+
+    # Writes
+
+    def _rewrite(self, tx: Transaction, item: NameItem, after: RegisteredModel, by: Actor, event_id: str) -> Event:
+        before = item.registered_model()
+        changes = audit.as_text(audit.differences(before, after))
+        action = Action.REGISTERED_MODEL_UPDATED
+        change = Change(event_id=event_id, at=after.updated_at, actor=by, action=action, changes=changes)
+        event = change.after(registered_model_key(after.rm_id), item.head)
+        # Not put as a whole, for the counter moves on meanwhile.
+        actions = [
+            NameItem.record.set(after.model_dump_json()),
+            NameItem.seq.set(event.seq),
+            NameItem.digest.set(event.digest),
+        ]
+        is_unchanged = (NameItem.rm_id == after.rm_id) & (NameItem.seq == item.head.seq)
+        tx.update("registered model", NameItem(item.pk, META), actions, condition=is_unchanged)
+        tx.put("rm event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
+        return event
+
+    def _rewrite_version(self, tx: Transaction, item: VersionItem, model: RegisteredModel, by: Actor) -> None:
+        before = item.version()
+        after = before.model_copy(
+            update={
+                "aliases": model.aliases_of(before.number),
+                "revision": before.revision + 1,
+                "updated_at": max(model.updated_at, before.updated_at),
+            }
+        )
+        change = Change(
+            event_id=self._new_ulid(),
+            at=after.updated_at,
+            actor=by,
+            action=Action.VERSION_UPDATED,
+            changes=audit.as_text(audit.differences(before, after)),
+        )
+        event = change.after(model_key(after.id), item.head)
+        tx.put(f"version {after.number}", VersionItem.of(after, event), condition=is_at(item.head))
+        tx.put(f"event {after.number}", EventItem.of(event), condition=EventItem.pk.does_not_exist())
