@@ -155,6 +155,10 @@ class Stack:
     def bucket(self) -> str:
         return self._names["ArtifactBucket"]
 
+    def function(self, name: str) -> str:
+        """What the emulator calls a function of the template."""
+        return self._names[name]
+
     @property
     def s3_endpoint(self) -> str:
         """Where presigned URLs point; never the host of `url`."""
