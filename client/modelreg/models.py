@@ -1,0 +1,154 @@
+"""What the registry answers, typed.
+
+Fields that a newer server adds are ignored. Dates are text, as the server writes them.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Answer(BaseModel):
+    """Never changes; ignores what it does not know. null is the same as a field that is not there."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class Model(Answer):
+    """A version of a model, with all that is known of it."""
+
+    id: str
+    name: str
+    version: str
+    number: int | None = None
+    status: str | None = None
+    precision: list[str] | None = None
+    size: int | None = None
+    sha256: str | None = None
+    sha256_checked_by: str | None = None
+    format: str | None = None
+    origin: str | None = None
+    file_url: str | None = None
+    project_id: str | None = None
+    project_name: str | None = None
+    category: str | None = None
+    target_device: str | None = None
+    target_device_type: str | None = None
+    architecture: str | None = None
+    score: float | None = None
+    overview: dict[str, Any] | None = None
+    optimization_capabilities: dict[str, Any] | None = None
+    labels: list[str | dict[str, Any]] | None = None
+    description: str | None = None
+    tags: dict[str, str] = {}
+    aliases: list[str] = []
+    registered_model_id: str | None = None
+    revision: int | None = None
+    created_date: str | None = None
+    last_updated_date: str | None = None
+
+
+class RegisteredModel(Answer):
+    """All versions of one name in one project. `name` is the exposed one: `project.name` inside a project.
+
+    latest and versions are there only where one registered model was asked for.
+    """
+
+    name: str
+    registered_model_id: str
+    model_name: str
+    project_id: str | None = None
+    project_name: str | None = None
+    description: str | None = None
+    tags: dict[str, str] = {}
+    aliases: dict[str, int] = {}
+    revision: int | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    latest: Model | None = None
+    versions: list[Model] = []
+
+
+class ManifestFile(Answer):
+    """A file in an artifact; crc32 as 8 hexadecimal digits."""
+
+    path: str
+    size: int
+    crc32: str | None = None
+
+
+class Manifest(Answer):
+    """What an artifact holds, and what was read from it."""
+
+    id: str
+    file_name: str
+    media_type: str
+    size: int
+    sha256: str | None = None
+    sha256_checked_by: str | None = None
+    format: str | None = None
+    labels: list[str | dict[str, Any]] | None = None
+    category: str | None = None
+    precision: list[str] | None = None
+    file_count: int
+    inflated_size: int
+    files: list[ManifestFile] = []
+
+
+class Health(Answer):
+    status: str
+
+
+class Begun(Answer):
+    """An upload that was accepted: where to PUT all of it, or how to cut it into parts."""
+
+    upload_id: str
+    model_id: str
+    method: str
+    url: str | None = None
+    headers: dict[str, str] = {}
+    part_size: int | None = None
+    part_count: int | None = None
+
+
+class StoredPart(Answer):
+    """A part that S3 has; digest is its SHA-256 in base64."""
+
+    number: int
+    size: int | None = None
+    etag: str
+    digest: str | None = None
+
+
+class Upload(Answer):
+    """Where an upload stands. stored: all bytes have arrived, only complete is missing."""
+
+    upload_id: str
+    model_id: str
+    state: str
+    method: str
+    size: int
+    part_size: int | None = None
+    part_count: int | None = None
+    reason: str | None = None
+    stored: bool = False
+    parts: list[StoredPart] = []
+    url: str | None = None
+    headers: dict[str, str] = {}
+
+
+class PartTarget(Answer):
+    """Where a part may be PUT, with exactly these headers."""
+
+    number: int
+    url: str
+    headers: dict[str, str] = {}
+
+
+class PartTargets(Answer):
+    parts: list[PartTarget]
