@@ -8,12 +8,13 @@ import http.client
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"}
+MAX_REMEMBERED_BYTES = 1024**2
 Headers = list[tuple[str, str]]
 
 
@@ -52,7 +53,7 @@ class Reply:
 
 
 class Proxy:
-    """Answers each request with `answer`. `seen` holds every request that came."""
+    """Answers each request with `answer`. `seen` holds every request that came, without its body if that was large."""
 
     def __init__(self, upstream: str, timeout_seconds: float = 60) -> None:
         self.upstream = urlsplit(upstream)
@@ -85,7 +86,8 @@ class Proxy:
 
         class Handler(_Handler):
             def answer(self, request: Request) -> Reply:
-                proxy.seen.append(request)
+                is_small = len(request.body) <= MAX_REMEMBERED_BYTES
+                proxy.seen.append(request if is_small else replace(request, body=b""))
                 return proxy.answer(request)
 
         with _Server(("127.0.0.1", 0), Handler) as server:
