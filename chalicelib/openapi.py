@@ -24,7 +24,8 @@ BODY = 0  # stands for the request where statuses stand for the answers
 ABOUT = """
 A registry of trained models: their metadata, their archives, and who changed what.
 
-Set `REGISTRY` to the base URL and `ID` to the id of a model, and the examples work as they are.
+Set `REGISTRY` to the base URL, `ID` to the id of a model and `UPLOAD` to that of an upload, and the examples work as
+they are.
 
 A path that is not listed is answered with 404, a
 method that a path does not have with 405 and the methods it has in `Allow`. Every answer of the service carries

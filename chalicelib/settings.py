@@ -29,7 +29,7 @@ class Settings(BaseModel):
         pattern="^https?://",
         description="Base URL of the API in `Link` headers; without it they are relative to the request.",
     )
-    download_url_seconds: int = Field(3600, ge=1, le=604_800, description="How long a download URL works, at most.")
+    download_url_seconds: int = Field(3600, ge=1, le=604_800, description="How long a presigned URL works, at most.")
     powertools_trace_disabled: bool = Field(False, description="Turns X-Ray traces of AWS calls off.")
 
 

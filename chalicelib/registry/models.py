@@ -49,11 +49,10 @@ Label = Annotated[
     AfterValidator(_printable),
     Field(json_schema_extra={"pattern": f"^[^{_CONTROL}]*$"}),
 ]
-Name = Annotated[
-    Label,
-    AfterValidator(_not_blank),
-    Field(json_schema_extra={"pattern": rf"^[^{_CONTROL}]*[^\s{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*$"}),
-]
+_NAME = rf"^[^{_CONTROL}]*[^\s{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*$"
+Name = Annotated[Label, AfterValidator(_not_blank), Field(json_schema_extra={"pattern": _NAME})]
+# Of an object whose keys are names; pydantic tells only patterns that it checks itself.
+NAMED: dict[str, JsonValue] = {"propertyNames": {"pattern": _NAME, "maxLength": 256}}
 ModelId = Annotated[str, StringConstraints(pattern=MODEL_ID)]
 JsonObject = dict[str, JsonValue]
 
@@ -99,7 +98,7 @@ class Metadata(Frozen):
     origin: Label | None = None
     created_date: Label | None = None
     description: str | None = None
-    tags: dict[Name, str] = {}
+    tags: dict[Name, str] = Field({}, json_schema_extra=NAMED)
 
     def check_limits(self) -> None:
         """Raises InvalidInput if all of it together is too large, or a value too deep to be read back."""

@@ -87,8 +87,8 @@ class Uploads(Protocol):
     def renew(self, upload_id: str, at: datetime) -> Upload:
         """Note activity at this time. Raises UploadClosed."""
 
-    def publish(self, upload_id: str, version: ModelVersion, by: Actor) -> ModelVersion:
-        """End an upload with its version, READY, at once; as it was stored. Raises UploadClosed and Conflict."""
+    def publish(self, upload: Upload, version: ModelVersion, by: Actor) -> ModelVersion:
+        """End an upload, as it was read, with its version, READY; as it was stored. Raises UploadClosed, Conflict."""
 
     def end(self, upload_id: str, state: UploadState, reason: str, by: Actor, at: datetime) -> Upload:
         """End an open upload, freeing id and claim. As it is then: of several that end it, one does."""

@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, Field, StringConstraints
 
 from chalicelib.registry.errors import InvalidInput
-from chalicelib.registry.models import MAX_METADATA_BYTES, Frozen, Label, Metadata, Name
+from chalicelib.registry.models import MAX_METADATA_BYTES, NAMED, Frozen, Label, Metadata, Name
 
 MAX_ALIASES_A_CHANGE = 20  # each may touch two versions, and a transaction 100 items
 T = TypeVar("T")
@@ -87,8 +87,10 @@ class RegisteredModelChanges(Frozen):
     """What a change states: only what is in `model_fields_set` counts, and a key of None is taken away."""
 
     description: str | None = None
-    tags: dict[Name, str | None] = {}
-    aliases: dict[Alias, Annotated[int, Field(ge=1)] | None] = Field({}, max_length=MAX_ALIASES_A_CHANGE)
+    tags: dict[Name, str | None] = Field({}, json_schema_extra=NAMED)
+    aliases: dict[Alias, Annotated[int, Field(ge=1)] | None] = Field(
+        {}, max_length=MAX_ALIASES_A_CHANGE, json_schema_extra={"propertyNames": {"pattern": r"^[\w-]{1,255}$"}}
+    )
 
 
 def exposed_name(metadata: Metadata) -> str:

@@ -148,7 +148,7 @@ class Uploading:
             **dict(draft), rm_id=upload.rm_id, number=1, revision=1, published_at=now, updated_at=now, artifact=file
         )
         try:
-            version = self._uploads.publish(upload_id, version, by)
+            version = self._uploads.publish(upload, version, by)
         except UploadClosed as exc:
             if exc.state == UploadState.COMPLETED:
                 return self._published(upload)

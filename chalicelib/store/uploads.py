@@ -95,12 +95,13 @@ class DynamoUploads:
 
         return self._retry(renew)
 
-    def publish(self, upload_id: str, version: ModelVersion, by: Actor) -> ModelVersion:
+    def publish(self, upload: Upload, version: ModelVersion, by: Actor) -> ModelVersion:
         event_id = self._new_ulid()
 
         def attempt(number: int) -> Prepared[ModelVersion]:
-            upload = self._open_upload(upload_id, version.published_at)
-            return self._publishing(upload, version, by, event_id, is_contended=number > 0)
+            is_contended = number > 0
+            now = self._open_upload(upload.id, version.published_at) if is_contended else upload
+            return self._publishing(now, version, by, event_id, is_contended)
 
         return self._commits.once(model_key(version.id), event_id, attempt)
 

@@ -183,7 +183,7 @@ def cut_to_size(versions: list[ModelVersion], go_on: int | None) -> tuple[list[M
         503: TRY_AGAIN,
     },
     curl="""curl -X PATCH "$REGISTRY/registered-models" -H 'Content-Type: application/json' \\
-  -d '{"name": "large", "description": "For the line", "tags": {"team": "vision"}, "aliases": {"old": null}}'""",
+  -d '{"name": "detector", "description": "For the line", "tags": {"team": "vision"}, "aliases": {"old": null}}'""",
 )
 def change_registered_model() -> Response:
     """Change description, tags and aliases

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from chalice.app import Response
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.errors import InvalidInput
 from chalicelib.registry.models import PRECISIONS, Draft, Metadata, ModelId, normal_precisions
 from chalicelib.registry.ports import SignedRequest
 from chalicelib.registry.uploading import UploadStatus
-from chalicelib.registry.uploads import MAX_PARTS, ZIP, Part, StatedFile, Upload
+from chalicelib.registry.uploads import MAX_OBJECT_BYTES, MAX_PARTS, ZIP, Part, StatedFile, Upload
 from chalicelib.settings import settings
 from chalicelib.surface import JSON, Answer, Shape, Surface, json_response
 from chalicelib.surfaces.model_fields import ANY_CASE, ZIP_TYPES, ModelOut, as_date, described
@@ -25,6 +25,9 @@ from chalicelib.wiring import uploading
 MAX_DIGESTS = 100
 MAX_COMPLETION_BYTES = 4 * 1024**2  # of 10,000 parts
 MEDIA_TYPE = r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}$"
+# In JSON 1.0 is an integer too; true and "1" are none.
+Integer = Annotated[int, Strict(), BeforeValidator(lambda value: int(value) if is_integral(value) else value)]
+Digest = Annotated[str, Field(pattern="^[A-Za-z0-9+/]{43}=$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
 UploadId = Annotated[str, Field(pattern="^[0-9A-Z]{26}$", description="The id of an upload.")]
 
@@ -35,6 +38,10 @@ TRY_AGAIN = problem_answer("Try again later", "Retry-After")
 BAD_BODY = problem_answer("Not a JSON object")
 TOO_LARGE = problem_answer("The body is too large")
 NO_JSON = problem_answer("The body is of another type than JSON")
+
+
+def is_integral(value: object) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
 def _as_json(schema: dict[str, Any]) -> None:
@@ -53,7 +60,7 @@ class NewUpload(Metadata):
     id: ModelId | None = None
     precision: list[str] | str | None = None  # type: ignore[assignment]
     file_name: str = Field(min_length=1, max_length=1024, description="Its last part names the object.")
-    size: int = Field(strict=True, ge=1, description="Bytes of the file; 5 TiB at most.")
+    size: Integer = Field(ge=1, le=MAX_OBJECT_BYTES, description="Bytes of the file; 5 TiB at most.")
     sha256: Sha256 | None = Field(None, description="Of the file, in hexadecimal; required up to 64 MiB.")
     media_type: str = Field(
         ZIP, pattern=MEDIA_TYPE, description="application/zip, or another type for a single model file."
@@ -152,9 +159,10 @@ class WantedParts(Shape):
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
-    digests: dict[Annotated[str, Field(pattern="^[1-9][0-9]{0,4}$")], str] = Field(
+    digests: dict[Annotated[str, Field(pattern="^[1-9][0-9]{0,4}$")], Digest] = Field(
         min_length=1,
         max_length=MAX_DIGESTS,
+        json_schema_extra={"additionalProperties": False},
         description="By the number of the part, from 1: the SHA-256 of its bytes in base64.",
     )
 
@@ -179,7 +187,7 @@ class SentPart(Shape):
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
-    number: int = Field(strict=True, ge=1, le=MAX_PARTS)
+    number: Integer = Field(ge=1, le=MAX_PARTS)
     etag: str = Field(max_length=128)
     digest: str = Field(max_length=64)
 
