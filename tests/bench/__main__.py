@@ -4,8 +4,9 @@ import sys
 
 from infra.package import packaged
 from tests.bench.operations import count_calls
-from tests.bench.report import PAGE, calls_table, timing_table, write_page
+from tests.bench.report import PAGE, calls_table, timing_table, transfers_table, upload_calls_table, write_page
 from tests.bench.timing import Repetitions, compare
+from tests.bench.transfers import compare_transfers, count_upload_calls, running_stack
 
 
 def main() -> None:
@@ -16,7 +17,18 @@ def main() -> None:
     say("Comparing CPU and cold start with a bare function (a minute) ...")
     repetitions = Repetitions()
     comparisons = compare(package, counts.item, repetitions)
-    text = f"{calls_table(counts)}\n\n{timing_table(comparisons, repetitions)}"
+    with running_stack(package) as stack:
+        say("Counting the AWS calls of uploads ...")
+        steps = count_upload_calls(stack)
+        say("Moving 1 GiB there and back beside boto3 (some minutes) ...")
+        transfers = compare_transfers(stack)
+    tables = [
+        calls_table(counts),
+        timing_table(comparisons, repetitions),
+        upload_calls_table(steps),
+        transfers_table(transfers),
+    ]
+    text = "\n\n".join(tables)
     print(text)
     write_page(text)
     say(f"Written to {PAGE}.")

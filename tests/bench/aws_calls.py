@@ -89,6 +89,9 @@ class Recorder:
                 return Call(name, read_units=read_units(size, is_consistent=arguments.get("ConsistentRead", False)))
             case "TransactWriteItems":
                 return Call(name, write_units=self._units_of_transaction(arguments, sizes_before))
+            case "UpdateItem":
+                # The item keeps its size but for what was set, which is as long as what it replaced.
+                return Call(name, write_units=write_units(self._size(arguments["TableName"], arguments["Key"])))
         raise ValueError(f"No rule says here what {name} costs.")
 
     def _units_of_gets(self, table: str, keys: list[Any], request: Arguments) -> float:
@@ -129,11 +132,9 @@ class Recorder:
 
 
 def _written(arguments: Arguments) -> list[tuple[str, Any]]:
-    """Table and key of each item that a transaction writes."""
+    """Table and key of each item that a transaction writes, or checks, which costs the same."""
     places = []
-    for [(kind, write)] in (entry.items() for entry in arguments["TransactItems"]):
-        if kind == "ConditionCheck":
-            raise ValueError("No rule says here what a condition check costs; only contended requests make one.")
+    for [write] in (entry.values() for entry in arguments["TransactItems"]):
         key = write.get("Key") or {name: write["Item"][name] for name in ("pk", "sk")}
         places.append((write["TableName"], key))
     return places

@@ -1,11 +1,13 @@
 """The tables of `make bench`, as Markdown: printed, and written into docs/performance.md between two markers."""
 
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.bench.operations import CATALOGUE_SIZE, Counted, Counts
 from tests.bench.timing import Comparison, Repetitions, Spread
+from tests.bench.transfers import FILE_BYTES, ROUNDS, TARGET_RATIO, Transfers, UploadStep
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- `make bench` writes from here -->", "<!-- to here -->"
@@ -51,6 +53,52 @@ def timing_table(comparisons: Iterable[Comparison], repetitions: Repetitions) ->
     )
     header = ("measure", "function", "bare", "registry", "ratio", "budget")
     return f"{about}\n\n{_table(header, rows)}"
+
+
+def transfers_table(transfers: Transfers) -> str:
+    """Ours beside boto3's."""
+    rows = [
+        (
+            one.title,
+            _speed(one.client),
+            _speed(one.boto3),
+            f"{statistics.median(one.ratios):.2f} ({min(one.ratios):.2f}–{max(one.ratios):.2f})",
+            f"{TARGET_RATIO}, {_met(statistics.median(one.ratios) >= TARGET_RATIO)}",
+        )
+        for one in transfers.directions
+    ]
+    about = (
+        f"{FILE_BYTES / 1024**3:g} GiB, {ROUNDS} rounds in turn, to and from the emulator's S3: MiB/s (median), and the"
+        " ratio round by round (median, lowest to highest). The client hashes all bytes, and has the registry check the"
+        " result; boto3 does neither."
+    )
+    first_byte, hashing = 1000 * transfers.first_byte_seconds, 1000 * transfers.hashing_seconds
+    first = (
+        f"The first byte leaves {first_byte:.0f} ms after the reading begins; hashing the whole file first would take"
+        f" {hashing:,.0f} ms, {hashing / first_byte:.0f} times as long."
+    )
+    header = ("direction", "client", "boto3", "ratio", "target")
+    return f"{about}\n\n{_table(header, rows)}\n\n{first}"
+
+
+def upload_calls_table(steps: Iterable[UploadStep]) -> str:
+    """What each request of an upload calls and costs."""
+    rows = [
+        (
+            step.title,
+            str(len(step.calls)),
+            f"{sum(call.read_units for call in step.calls):,g}",
+            f"{sum(call.write_units for call in step.calls):,g}",
+            ", ".join(f"{count} {name}" for name, count in Counter(call.name for call in step.calls).items()),
+        )
+        for step in steps
+    ]
+    header = ("request", "calls", "read units", "write units", "which calls")
+    return f"The bytes themselves go to S3 without the registry.\n\n{_table(header, rows)}"
+
+
+def _speed(seconds: Sequence[float]) -> str:
+    return f"{FILE_BYTES / 1024**2 / statistics.median(seconds):.0f}"
 
 
 def write_page(text: str) -> None:
