@@ -101,10 +101,10 @@ def compare_transfers(stack: Stack) -> Transfers:
             ]
             _take_turns(turns, number)
             turns = [
-                (down[0], lambda: client.download(model_id, back, overwrite=True)),  # noqa: B023 - called at once
+                (down[0], lambda: client.download(model_id, back)),  # noqa: B023 - called at once
                 (down[1], lambda: s3.download_file(PLAIN_BUCKET, "weights", str(back))),
             ]
-            _take_turns(turns, number)
+            _take_turns(turns, number, back)
             hashing.append(_seconds(lambda: _sha256(source)))
             first_bytes.append(watch.seconds)
             client.delete(model_id)
@@ -131,9 +131,12 @@ class FirstByte:
         pass
 
 
-def _take_turns(turns: list[tuple[list[float], Callable[[], Any]]], number: int) -> None:
+def _take_turns(turns: list[tuple[list[float], Callable[[], Any]]], number: int, made: Path | None = None) -> None:
+    """Time each, every other round in the other order. The file that each makes is removed: the next has to make it."""
     for seconds, action in turns if number % 2 == 0 else reversed(turns):
         seconds.append(_seconds(action))
+        if made:
+            made.unlink()
 
 
 def _seconds(action: Callable[[], Any]) -> float:

@@ -2,11 +2,17 @@
 
 import hashlib
 import io
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
+import requests
 
 from chalicelib.registry.errors import Unavailable
-from chalicelib.registry.ports import Blobs
+from chalicelib.registry.ports import Blobs, SignedRequest
+from chalicelib.registry.uploads import Upload, composite_digest
+from tests.conftest import draft
+from tests.memory import MemoryBlobs, digest_of
 
 CONTENT = b"bytes" * 100
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -39,3 +45,122 @@ def test_a_discarded_object_leaves_its_key_free(blobs: Blobs, unique: str) -> No
 def test_removing_what_is_not_there_is_no_error(blobs: Blobs, unique: str) -> None:
     blobs.remove(f"artifacts/{unique}/m.zip")
     blobs.discard(f"artifacts/{unique}/m.zip", "null")
+
+
+# Uploads. moto keeps no digests of objects, so it cannot stand for S3 here.
+
+LARGE = b"".join(number.to_bytes(4, "big") for number in range(6 * 1024**2 // 4))
+PIECES = {1: LARGE[: 5 * 1024**2], 2: LARGE[5 * 1024**2 :]}
+Send = Callable[[SignedRequest, bytes], int]
+
+
+@pytest.fixture
+def send(blobs: Blobs) -> Send:
+    """What brings bytes with a signed request; the status that S3 answers."""
+    if isinstance(blobs, MemoryBlobs):
+        return blobs.send
+    return lambda signed, content: requests.put(signed.url, content, headers=signed.headers, timeout=60).status_code
+
+
+def upload_of(unique: str, content: bytes, part_size: int | None = None) -> Upload:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    return Upload(
+        id="01",
+        draft=draft(),
+        rm_id="01",
+        key=f"artifacts/{unique}/m.zip",
+        file_name="m.zip",
+        media_type="application/zip",
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        part_size=part_size,
+        opened_at=now,
+        expires_at=now,
+    )
+
+
+def in_parts(blobs: Blobs, unique: str) -> Upload:
+    upload = upload_of(unique, LARGE, 5 * 1024**2)
+    return upload.model_copy(update={"multipart_id": blobs.start_parts(upload)})
+
+
+with_digests = pytest.mark.parametrize("place", ["memory", "emulator"], indirect=True)
+
+
+@with_digests
+def test_one_put_stores_the_stated_bytes_once(blobs: Blobs, send: Send, unique: str) -> None:
+    upload = upload_of(unique, CONTENT)
+    assert blobs.stored(upload.key) is None
+    signed = blobs.put_request(upload)
+
+    assert send(signed, CONTENT[::-1]) == 400
+    assert send(signed, CONTENT) == 200
+    assert send(signed, CONTENT) == 412
+
+    stored = blobs.stored(upload.key)
+    assert stored
+    assert (stored.size, stored.digest, stored.model_id) == (len(CONTENT), digest_of(CONTENT), upload.draft.id)
+    blobs.discard(upload.key, stored.version_id)
+    assert blobs.stored(upload.key) is None
+
+
+@with_digests
+def test_parts_are_listed_and_joined(blobs: Blobs, send: Send, unique: str) -> None:
+    upload = in_parts(blobs, unique)
+    assert blobs.parts(upload) == []
+    assert send(blobs.part_request(upload, 2, digest_of(PIECES[2])), PIECES[1]) == 400
+    for number, piece in reversed(PIECES.items()):
+        assert send(blobs.part_request(upload, number, digest_of(piece)), piece) == 200
+    parts = blobs.parts(upload)
+    assert parts
+    assert [(part.number, part.size, part.digest) for part in parts] == [
+        (number, len(piece), digest_of(piece)) for number, piece in PIECES.items()
+    ]
+
+    blobs.join(upload, parts)
+    blobs.join(upload, parts)
+
+    assert blobs.parts(upload) is None
+    stored = blobs.stored(upload.key)
+    assert stored
+    assert (stored.size, stored.digest, stored.model_id) == (len(LARGE), composite_digest(parts), upload.draft.id)
+    with blobs.opened(upload.key, len(LARGE)) as file:
+        file.seek(-8, io.SEEK_END)
+        assert file.read(100) == LARGE[-8:]
+        file.seek(5)
+        assert file.read(7) == LARGE[5:12]
+
+
+@with_digests
+def test_dropped_parts_are_gone(blobs: Blobs, send: Send, unique: str) -> None:
+    upload = in_parts(blobs, unique)
+    signed = blobs.part_request(upload, 1, digest_of(PIECES[1]))
+
+    blobs.drop_parts(upload)
+    blobs.drop_parts(upload)
+
+    assert blobs.parts(upload) is None
+    assert send(signed, PIECES[1]) == 404
+    blobs.join(upload, [])
+    assert blobs.stored(upload.key) is None
+
+
+@with_digests
+def test_objects_are_walked_through_in_order_of_their_keys(blobs: Blobs, unique: str) -> None:
+    keys = [f"artifacts/{unique}/{number}.zip" for number in range(3)]
+    for key in keys:
+        put(blobs, key)
+    long_after, long_before = datetime(2100, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)
+
+    first, go_on = blobs.written_before(long_after, 2, f"artifacts/{unique}/")
+
+    assert (first, go_on) == (keys[:2], keys[1])
+    assert go_on
+    assert blobs.written_before(long_after, 2, go_on)[0][0] == keys[2]
+    assert blobs.written_before(long_before, 2, f"artifacts/{unique}/")[0] == []
+
+
+@with_digests
+def test_an_object_that_has_gone_cannot_be_read(blobs: Blobs, unique: str) -> None:
+    with pytest.raises(Unavailable), blobs.opened(f"artifacts/{unique}/nothing.zip", 10) as file:
+        file.read(10)
