@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from chalicelib.forms import Unprocessable, problem
 from chalicelib.settings import settings
 
+MAX_POSITION_BYTES = 1_000  # a sort key may have 1,024
 MAX_LINK_BYTES = 8_000  # API Gateway answers 10,240 bytes of headers
 
 
@@ -36,7 +37,8 @@ def position_of(token: str, asked: BaseModel, form: re.Pattern[str]) -> str:
     """What `page_token` was made of, which has this form. Raises Unprocessable."""
     try:
         position, fingerprint = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), "-_", validate=True))
-        is_whole = bool(form.fullmatch(position)) and fingerprint == _fingerprint(asked)
+        is_whole = bool(form.fullmatch(position)) and len(position.encode()) <= MAX_POSITION_BYTES
+        is_whole = is_whole and fingerprint == _fingerprint(asked)
     except (ValueError, TypeError, RecursionError):
         is_whole = False
     if not is_whole:

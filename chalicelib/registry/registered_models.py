@@ -15,6 +15,7 @@ from chalicelib.registry.models import MAX_METADATA_BYTES, NAMED, Frozen, Label,
 
 MAX_ALIASES_A_CHANGE = 20  # each may touch two versions, and a transaction 100 items
 T = TypeVar("T")
+MAX_NUMBER = 9_999_999_999  # ten digits in a key
 # Of MLflow's server, whose clients set aliases too.
 RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
 
@@ -88,7 +89,7 @@ class RegisteredModelChanges(Frozen):
 
     description: str | None = None
     tags: dict[Name, str | None] = Field({}, json_schema_extra=NAMED)
-    aliases: dict[Alias, Annotated[int, Field(ge=1)] | None] = Field(
+    aliases: dict[Alias, Annotated[int, Field(ge=1, le=MAX_NUMBER)] | None] = Field(
         {}, max_length=MAX_ALIASES_A_CHANGE, json_schema_extra={"propertyNames": {"pattern": r"^[\w-]{1,255}$"}}
     )
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from chalicelib.paging import next_link, page_token, position_of
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.models import ModelVersion
-from chalicelib.registry.registered_models import RegisteredModel, RegisteredModelChanges
+from chalicelib.registry.registered_models import MAX_NUMBER, RegisteredModel, RegisteredModelChanges
 from chalicelib.surface import JSON, Answer, ChangeHeaders, Shape, Surface, json_response, parsed
 from chalicelib.surfaces.model_fields import ModelOut
 from chalicelib.wiring import registry
@@ -60,7 +60,7 @@ class RegisteredModelsQuery(Shape):
 
     name: str | None = Field(None, max_length=MAX_NAME, description="exact: one registered model, with its versions")
     alias: str | None = Field(None, max_length=255, description="only the version that this alias names")
-    number: int | None = Field(None, ge=1, le=9_999_999_999, description="only the version of this number")
+    number: int | None = Field(None, ge=1, le=MAX_NUMBER, description="only the version of this number")
     version: str | None = Field(None, description="only versions of this label, exact")
     limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="on a page, at most; of versions 100 at most")
     page_token: str | None = Field(None, description="from the Link header of the page before")

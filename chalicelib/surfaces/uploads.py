@@ -4,6 +4,7 @@ Open an upload, send the bytes to where it says, complete it. Until then no read
 and precision are held for it. An upload ends by itself 24 hours after its last activity, 7 days after its beginning.
 """
 
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from chalice.app import Response
 from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
 from chalicelib.problems import answer_problem, problem_answer
-from chalicelib.registry.errors import InvalidInput
+from chalicelib.registry.errors import InvalidInput, NotFound
 from chalicelib.registry.models import PRECISIONS, Draft, Metadata, ModelId, normal_precisions
 from chalicelib.registry.ports import SignedRequest
 from chalicelib.registry.uploading import UploadStatus
@@ -29,7 +30,8 @@ MEDIA_TYPE = r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9!#$&^
 Integer = Annotated[int, Strict(), BeforeValidator(lambda value: int(value) if is_integral(value) else value)]
 Digest = Annotated[str, Field(pattern="^[A-Za-z0-9+/]{43}=$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
-UploadId = Annotated[str, Field(pattern="^[0-9A-Z]{26}$", description="The id of an upload.")]
+UPLOAD_ID = re.compile(r"[0-9A-Z]{26}")
+UploadId = Annotated[str, Field(pattern=f"^{UPLOAD_ID.pattern}$", description="The id of an upload.")]
 
 uploads = Surface(__name__, answer_problem, {"upload_id": UploadId})
 NO_SUCH_UPLOAD = problem_answer("No such upload")
@@ -143,6 +145,13 @@ class UploadStatusOut(UploadOut):
         )
 
 
+def valid(upload_id: str) -> str:
+    """Raises NotFound for what no upload is called; it may be longer than a key."""
+    if not UPLOAD_ID.fullmatch(upload_id):
+        raise NotFound("There is no such upload.")
+    return upload_id
+
+
 def told(upload: Upload) -> dict[str, Any]:
     return {
         "upload_id": upload.id,
@@ -241,7 +250,7 @@ def get_upload(upload_id: str) -> Response:
 
     What a client needs to go on after it was interrupted. It is known until 30 days after its end.
     """
-    status = uploading().status(upload_id)
+    status = uploading().status(valid(upload_id))
     return json_response(UploadStatusOut.of_status(status).model_dump(mode="json"))
 
 
@@ -269,7 +278,7 @@ def sign_parts(upload_id: str) -> Response:
     """
     wanted = uploads.body(WantedParts)
     digests = {int(number): digest for number, digest in wanted.digests.items()}
-    upload, requests = uploading().part_requests(upload_id, digests)
+    upload, requests = uploading().part_requests(valid(upload_id), digests)
     parts = [PartRequest(number=number, url=one.url, headers=dict(one.headers)) for number, one in requests]
     answer = PartRequests(parts=parts, expires_at=told(upload)["expires_at"])
     return json_response(answer.model_dump(mode="json"))
@@ -299,7 +308,7 @@ def complete_upload(upload_id: str) -> Response:
     """
     stated = uploads.body(Completion, MAX_COMPLETION_BYTES)
     parts = [Part(**part.model_dump()) for part in stated.parts]
-    version = uploading().complete(upload_id, parts, stated.sha256, uploads.actor())
+    version = uploading().complete(valid(upload_id), parts, stated.sha256, uploads.actor())
     return Response(
         ModelOut.of(version).model_dump_json(),
         headers={"Content-Type": JSON, "ETag": f'"{version.revision}"'},
@@ -317,5 +326,5 @@ def abort_upload(upload_id: str) -> Response:
 
     What it held is free again and what S3 has of it is removed.
     """
-    uploading().abort(upload_id, uploads.actor())
+    uploading().abort(valid(upload_id), uploads.actor())
     return Response("", status_code=204)

@@ -141,6 +141,7 @@ def test_a_change_can_be_made_on_a_revision_only(api: Api, name: str):
         ({"aliases": {"": 1}}, "unprocessable"),
         ({"aliases": {"a" * 256: 1}}, "unprocessable"),
         ({"aliases": {"champion": 0}}, "unprocessable"),
+        ({"aliases": {"champion": 10**2000}}, "unprocessable"),
         ({"aliases": {f"a{number}": 1 for number in range(21)}}, "unprocessable"),
         ({"aliases": {"champion": 99}}, "invalid_input"),
         ({"tags": {"k": 1}}, "unprocessable"),

@@ -234,10 +234,11 @@ def test_a_body_that_is_no_json_object_is_refused(api: Api, body, headers, statu
     problem(api.request("POST", "/uploads", data=body, headers=headers), status, code)
 
 
-def test_unknown_uploads_are_not_found(api: Api):
+@pytest.mark.parametrize("upload_id", ["01M87PN8M7Q91BK2R432X3A3QS", "x", "A" * 3000])
+def test_unknown_uploads_are_not_found(api: Api, upload_id: str):
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/complete"), ("POST", "/parts")):
         body = {"digests": {"1": DIGESTS[0]}} if path == "/parts" else {} if path else None
-        problem(api.request(method, f"/uploads/01M87PN8M7Q91BK2R432X3A3QS{path}", json=body), 404, "not_found")
+        problem(api.request(method, f"/uploads/{upload_id}{path}", json=body), 404, "not_found")
 
 
 def test_sixteen_uploads_at_once(api: Api):

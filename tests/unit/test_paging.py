@@ -45,6 +45,13 @@ def test_what_is_no_token_is_refused(token):
         position_of(token, Asked(), FORM)
 
 
+def test_a_position_that_is_longer_than_a_key_is_refused():
+    token = page_token("é" * 1000, Asked())
+
+    with pytest.raises(Unprocessable):
+        position_of(token, Asked(), re.compile("é+"))
+
+
 def test_a_token_of_another_question_or_of_another_form_is_refused():
     for token, asked, form in (
         (page_token("42", Asked(name="dog")), Asked(), FORM),
