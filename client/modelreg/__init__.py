@@ -3,32 +3,38 @@
 with Registry("https://registry.example.org", token=...) as registry:
     model = registry.register("exported/", name="detector", version="v1")
     registry.download(model.id, "models/")
+
+Names are imported when they are first used (PEP 562): the command shows its help without waiting for httpx.
 """
 
-from modelreg.errors import (
-    Ambiguous,
-    Conflict,
-    ConnectionFailed,
-    Corrupt,
-    Forbidden,
-    InvalidArchive,
-    InvalidInput,
-    LocalError,
-    NotARegistry,
-    NotFound,
-    RegistryError,
-    SourceChanged,
-    StaleRevision,
-    Throttled,
-    TooLarge,
-    Unauthorized,
-    Unavailable,
-    UploadClosed,
-    UploadIncomplete,
-)
-from modelreg.models import Manifest, ManifestFile, Model, RegisteredModel
-from modelreg.progress import Progress
-from modelreg.registry import Registry
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelreg.errors import (
+        Ambiguous,
+        Conflict,
+        ConnectionFailed,
+        Corrupt,
+        Forbidden,
+        InvalidArchive,
+        InvalidInput,
+        LocalError,
+        NotARegistry,
+        NotFound,
+        RegistryError,
+        SourceChanged,
+        StaleRevision,
+        Throttled,
+        TooLarge,
+        Unauthorized,
+        Unavailable,
+        UploadClosed,
+        UploadIncomplete,
+    )
+    from modelreg.models import Manifest, ManifestFile, Model, RegisteredModel
+    from modelreg.progress import Progress
+    from modelreg.registry import Registry
 
 __version__ = "0.1.0"
 
@@ -60,3 +66,19 @@ __all__ = [
     "UploadIncomplete",
     "__version__",
 ]
+
+_HOMES = {
+    **dict.fromkeys(("Manifest", "ManifestFile", "Model", "RegisteredModel"), "modelreg.models"),
+    "Progress": "modelreg.progress",
+    "Registry": "modelreg.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "modelreg.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

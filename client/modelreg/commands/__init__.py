@@ -1,0 +1,1 @@
+"""The commands, a module for each thing a person wants to do; cli.py puts them together."""
