@@ -20,6 +20,7 @@ Json = dict[str, Any]
 Key = tuple[str, int, str]
 
 SCHEMAS = "#/components/schemas/"
+PROBLEM = "application/problem+json"
 BODY = 0  # stands for the request where statuses stand for the answers
 ABOUT = """
 A registry of trained models: their metadata, their archives, and who changed what.
@@ -54,13 +55,16 @@ class GatewayError(BaseModel):
 EVERYWHERE = {
     403: ("Forbidden", Answer("The network of the caller is not admitted", {JSON: GatewayError})),
     429: ("TooManyRequests", Answer("Too many requests at once", {JSON: GatewayError}, ("Retry-After",))),
-    500: ("InternalError", Answer("A bug; the log says more under the request id", {JSON: Detail})),
+    500: ("InternalError", Answer("A bug; the log says more under the request id", {JSON: Detail, PROBLEM: Detail})),
     502: ("BadGateway", Answer("No answer from the service; look before you repeat a change", {JSON: GatewayError})),
     504: ("Timeout", Answer("No answer within 29 seconds; look before you repeat a change", {JSON: GatewayError})),
 }
 ELSEWHERE = {
-    404: ("UnknownRoute", Answer("There is nothing at this path", {JSON: Detail, "application/problem+json": Detail})),
-    405: ("MethodNotAllowed", Answer("The path does not have this method", {JSON: Detail}, ("Allow",))),
+    404: ("UnknownRoute", Answer("There is nothing at this path", {JSON: Detail, PROBLEM: Detail})),
+    405: (
+        "MethodNotAllowed",
+        Answer("The path does not have this method", {JSON: Detail, PROBLEM: Detail}, ("Allow",)),
+    ),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from chalice.app import Response
 
 from chalicelib.registry.errors import Conflict, InvalidInput, RegistryError, UploadClosed, UploadIncomplete
-from chalicelib.surface import Answer, Shape
+from chalicelib.surface import Answer, FieldProblem, Shape
 
 PROBLEM_JSON = "application/problem+json"
 MAX_PARTS_SHOWN = 100
@@ -16,23 +16,17 @@ STATUSES = {
     "invalid_id": (400, "Not the form of an id"),
     "malformed_body": (400, "Malformed body"),
     "not_found": (404, "Not Found"),
+    "method_not_allowed": (405, "Method Not Allowed"),
     "conflict": (409, "Conflict"),
     "upload_closed": (409, "The upload has ended"),
     "stale_revision": (412, "Changed meanwhile"),
     "too_large": (413, "Too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
+    "internal": (500, "Internal Server Error"),
     "unavailable": (503, "Try again later"),
     "outcome_unknown": (503, "It is not known whether it was done"),
     "not_configured": (503, "Not configured"),
 }
-
-
-class FieldError(Shape):
-    """What is wrong with one field: where it is, in words, and as a code."""
-
-    loc: list[str]
-    msg: str
-    type: str
 
 
 class Problem(Shape):
@@ -44,7 +38,7 @@ class Problem(Shape):
     detail: str
     code: str
     field: str | None = None
-    errors: list[FieldError] | None = None
+    errors: list[FieldProblem] | None = None
     holder: str | None = None
     upload_id: str | None = None
     state: str | None = None

@@ -44,6 +44,14 @@ class UnsupportedKeys(RegistryError):
         super().__init__(f"{kind}: {named}{', ...' if len(keys) > MAX_PROBLEMS else ''}")
 
 
+class MethodNotAllowed(RegistryError):
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"Method Not Allowed; allowed are: {allowed}")
+        self.allowed = allowed
+
+
 class MalformedBody(RegistryError):
     code = "malformed_body"
 
@@ -262,13 +270,15 @@ class Surface(Blueprint):
             except RegistryError as exc:
                 outcome = exc.code
                 response = self._dialect(exc)
+                if isinstance(exc, MethodNotAllowed):
+                    response.headers["Allow"] = exc.allowed
                 if isinstance(exc, Unavailable) and not isinstance(exc, NotConfigured):
                     response.headers["Retry-After"] = str(exc.retry_after_seconds)
                     telemetry.log().warning("unavailable", exc_info=exc)
             except Exception as exc:
                 # The last line of defence, for bugs: Chalice would answer with the exception's text.
                 outcome = "internal"
-                response = json_response({"detail": "Internal server error."}, 500)
+                response = self._dialect(RegistryError("Internal server error."))
                 telemetry.log().error("unexpected_error", exc_info=exc)
             response.headers["X-Request-Id"] = request_id(request)
             response.headers.setdefault("Cache-Control", "no-store")
@@ -289,8 +299,7 @@ class Surface(Blueprint):
 
 def _refusing(allowed: list[str]) -> View:
     def method_not_allowed(**_: str) -> Response:
-        methods = ", ".join(sorted(allowed))
-        return json_response({"detail": f"Method Not Allowed; allowed are: {methods}"}, 405, Allow=methods)
+        raise MethodNotAllowed(", ".join(sorted(allowed)))
 
     return method_not_allowed
 

@@ -4,7 +4,7 @@ The log is for operators and may be lost; the audit trail is the events table. N
 bodies, query values. The tracer is imported only where traces go somewhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -81,8 +81,10 @@ def audit_line(action: Action, before: Subject | None, after: Subject | None, by
     )
 
 
-def sweep_line(counts: Mapping[str, int]) -> None:
-    """What a sweep did: one line, and a metric for each count."""
+def sweep_line(counts: Mapping[str, int], unexpected: Sequence[Exception]) -> None:
+    """What a sweep did: one line, and a metric for each count; a line for each error that is a bug."""
+    for exc in unexpected:
+        log().error("unexpected_error", exc_info=exc)
     log().info("sweep", extra=dict(counts))
     metrics = _metrics()
     metrics.add_dimension("operation", "sweep")

@@ -16,7 +16,8 @@ from chalicelib.settings import settings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-JOIN_SECONDS = 18  # the gateway gives up after 29, and there is more to do
+JOIN_SECONDS = 16  # the gateway gives up after 29, and there is more to do
+PATIENT_READ_SECONDS = 60  # of which the caller waits JOIN_SECONDS
 SWEEP_RESERVE_MILLISECONDS = 15_000  # the last step may wait ten seconds for DynamoDB
 
 
@@ -37,6 +38,7 @@ def registry() -> Registry:
             url_seconds=settings().download_url_seconds,
             report=lambda event, what: telemetry.log().warning(event, what=what),
             patient=s3_patient_client,
+            join_seconds=JOIN_SECONDS,
         ),
         clock=utc_now,
         new_ulid=new_ulid,
@@ -54,9 +56,13 @@ def uploading() -> Uploading:
 def swept(remaining_milliseconds: Callable[[], int]) -> dict[str, int]:
     """What the scheduled sweep did; it ends before the time of its function does."""
     stores = registry()
-    sweeper = Sweeper(stores.catalog, uploading(), stores.blobs, utc_now)
+    unexpected: list[Exception] = []
+    sweeper = Sweeper(stores.catalog, uploading(), stores.blobs, utc_now, unexpected.append)
     counts = sweeper.sweep(lambda: remaining_milliseconds() > SWEEP_RESERVE_MILLISECONDS).model_dump()
-    telemetry.sweep_line(counts)
+    telemetry.sweep_line(counts, unexpected)
+    if unexpected:
+        # After all else is done, so that the alarm rings and nothing waits behind what failed.
+        raise unexpected[0]
     return counts
 
 
@@ -77,7 +83,7 @@ def s3_client() -> "S3Client":
 @cache
 def s3_patient_client() -> "S3Client":
     """For the one call that S3 may take long for: joining thousands of parts."""
-    return _s3(None, read_seconds=JOIN_SECONDS, attempts=1)
+    return _s3(None, read_seconds=PATIENT_READ_SECONDS, attempts=1)
 
 
 @cache

@@ -106,10 +106,10 @@ def inspect_archive(file: BinaryIO, *, declared_format: str | None = None) -> Ar
     return _report(reader, entries, declared_format)
 
 
-def describe_archive(file: BinaryIO, *, declared_format: str | None = None) -> ArchiveReport:
+def describe_archive(file: BinaryIO) -> ArchiveReport:
     """What an archive holds that was inspected before, in few reads."""
     reader = RangeReader(file)
-    return _report(reader, read_directory(reader).entries, declared_format)
+    return _report(reader, read_directory(reader).entries, None)
 
 
 def inspect_file(file: BinaryIO, name: str, *, declared_format: str | None = None) -> ArchiveReport:

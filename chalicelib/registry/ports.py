@@ -90,11 +90,11 @@ class Uploads(Protocol):
     def publish(self, upload: Upload, version: ModelVersion, by: Actor) -> ModelVersion:
         """End an upload, as it was read, with its version, READY; as it was stored. Raises UploadClosed, Conflict."""
 
-    def end(self, upload_id: str, state: UploadState, reason: str, by: Actor, at: datetime) -> Upload:
-        """End an open upload, freeing id and claim. As it is then: of several that end it, one does."""
+    def end(self, upload_id: str, state: UploadState, reason: str, by: Actor, at: datetime) -> tuple[Upload, Upload]:
+        """End an open upload, freeing id and claim; both states, the same if it had ended before."""
 
-    def expire(self, upload_id: str, at: datetime) -> Upload:
-        """End an upload that has expired at this time, if it has. As it is then."""
+    def expire(self, upload_id: str, at: datetime) -> tuple[Upload, Upload]:
+        """End an upload that has expired at this time, if it has; both states."""
 
     def due(self, at: datetime, limit: int, after: str | None = None) -> Sequence[str]:
         """Rows, behind the row `after`, of uploads that may have expired, or may have left something in S3.
@@ -118,8 +118,8 @@ class RegisteredModels(Protocol):
     def named(self, exposed_name: str) -> RegisteredModel:
         """Raises NotFound."""
 
-    def page(self, limit: int, after: str | None = None) -> tuple[Sequence[RegisteredModel], str | None]:
-        """In order of their exposed names, any case, behind a position; and the position to go on from, if any."""
+    def page(self, limit: int, after: str | None = None) -> Sequence[tuple[str, RegisteredModel]]:
+        """In order of their exposed names, any case, behind a position; each with its own position."""
 
     def numbers(self, rm_id: str, limit: int, below: int | None = None) -> Sequence[tuple[int, str]]:
         """Number and id of versions, highest first."""

@@ -75,10 +75,11 @@ class RegisteredModel(Frozen):
 
     def without_aliases_of(self, number: int, at: datetime) -> "RegisteredModel":
         """This one when the version of this number is gone; itself if none of its aliases named it."""
-        return self.edited(
-            RegisteredModelChanges(aliases={alias: None for alias, named in self.aliases.items() if named == number}),
-            at,
-        )
+        kept = {alias: named for alias, named in self.aliases.items() if named != number}
+        if kept == self.aliases:
+            return self
+        update = {"aliases": kept, "revision": self.revision + 1, "updated_at": max(at, self.updated_at)}
+        return self.model_copy(update=update)
 
     def aliases_of(self, number: int) -> tuple[str, ...]:
         return tuple(sorted(alias for alias, named in self.aliases.items() if named == number))
@@ -89,7 +90,7 @@ class RegisteredModelChanges(Frozen):
 
     description: str | None = None
     tags: dict[Name, str | None] = Field({}, json_schema_extra=NAMED)
-    aliases: dict[Alias, Annotated[int, Field(ge=1, le=MAX_NUMBER)] | None] = Field(
+    aliases: dict[Alias, Annotated[int, Field(strict=True, ge=1, le=MAX_NUMBER)] | None] = Field(
         {}, max_length=MAX_ALIASES_A_CHANGE, json_schema_extra={"propertyNames": {"pattern": r"^[\w-]{1,255}$"}}
     )
 

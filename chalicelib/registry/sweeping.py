@@ -15,7 +15,7 @@ from chalicelib.registry.uploading import Uploading
 from chalicelib.registry.uploads import UploadState
 
 ORPHAN_AGE = timedelta(hours=48)
-MAX_UPLOADS = 2_000  # in one run
+MAX_UPLOADS = 1_000  # in one run; objects get the rest of its time
 MAX_OBJECTS = 5_000
 PAGE = 200
 
@@ -34,7 +34,7 @@ class Swept(Frozen):
 
 
 class Sweeper:
-    """Sweeps within a time: `is_time_left` says whether to go on."""
+    """Sweeps within a time: `is_time_left` says whether to go on. `report` is told of errors that are bugs."""
 
     def __init__(
         self,
@@ -42,7 +42,9 @@ class Sweeper:
         uploading: Uploading,
         blobs: Blobs,
         clock: Callable[[], datetime],
+        report: Callable[[Exception], None],
     ) -> None:
+        self._report = report
         self._uploads = catalog.uploads
         self._uploading = uploading
         self._catalog = catalog
@@ -63,13 +65,19 @@ class Sweeper:
                 if not is_time_left():
                     return False
                 counts["uploads_seen"] += 1
-                try:
-                    self._settle(after, counts)
-                except Unavailable:
-                    counts["failed"] += 1
+                self._try(lambda row=after: self._settle(row, counts), counts)  # type: ignore[misc]
             if len(rows) < PAGE:
                 return True
         return False
+
+    def _try(self, step: Callable[[], None], counts: dict[str, int]) -> None:
+        """Do one step, and go on though it failed: what fails every time must not stop what is behind it for ever."""
+        try:
+            step()
+        except Exception as exc:
+            counts["failed"] += 1
+            if not isinstance(exc, Unavailable):
+                self._report(exc)
 
     def _settle(self, row: str, counts: dict[str, int]) -> None:
         """Do what an upload in this row needs, then drop the row, or have it come back when it may be due again."""
@@ -88,12 +96,11 @@ class Sweeper:
             keys, go_on = self._blobs.written_before(self._clock() - ORPHAN_AGE, PAGE, after)
             for key in keys:
                 if not is_time_left():
+                    self._uploads.sweep_on(after)
                     return False
                 counts["objects_seen"] += 1
-                try:
-                    self._remove_if_orphaned(key, counts)
-                except Unavailable:
-                    counts["failed"] += 1
+                self._try(lambda key=key: self._remove_if_orphaned(key, counts), counts)  # type: ignore[misc]
+                after = key
             # Keys begin with their time: behind a page of young ones come only younger ones.
             self._uploads.sweep_on(go_on if go_on and keys else "")
             if not go_on or not keys:

@@ -13,6 +13,7 @@ from datetime import datetime
 from chalicelib.registry.archives import ArchiveReport, inspect_archive, inspect_file
 from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import (
+    InvalidArchive,
     InvalidInput,
     NotFound,
     OutcomeUnknown,
@@ -25,6 +26,7 @@ from chalicelib.registry.models import Actor, Draft, File, ModelVersion
 from chalicelib.registry.ports import Blobs, Catalog, SignedRequest
 from chalicelib.registry.service import Announce, base_name, completed
 from chalicelib.registry.uploads import (
+    EXPIRY,
     ZIP,
     Part,
     StatedFile,
@@ -71,9 +73,9 @@ class Uploading:
         part_size = planned_part_size(file.size)
         if part_size is None and file.sha256 is None:
             raise InvalidInput("sha256", "State the sha256 of a file of up to 64 MiB: S3 checks its one PUT by it.")
-        if file.media_type != ZIP and file.file_name.lower().endswith(".zip"):
-            raise InvalidInput("media_type", f"State {ZIP} for a file whose name ends in .zip, or send the bare model.")
         at, name = self._clock(), base_name(file.file_name)
+        if file.media_type != ZIP and name.lower().endswith(".zip"):
+            raise InvalidInput("media_type", f"State {ZIP} for a file whose name ends in .zip, or send the bare model.")
         placement = self._catalog.place(draft, at)
         upload = Upload(
             id=self._new_ulid(),
@@ -139,6 +141,9 @@ class Uploading:
             return self._published(upload)
         if upload.has_expired(self._clock()):
             raise UploadClosed(UploadState.EXPIRED)
+        if upload.state == UploadState.FAILED:
+            # Its answer was lost, perhaps.
+            raise InvalidArchive(upload.reason or "")
         if upload.state != UploadState.OPEN:
             raise UploadClosed(upload.state, upload.reason)
         file = self._stored_file(upload, parts, sha256)
@@ -171,7 +176,9 @@ class Uploading:
         """
         upload = self._uploads.get(upload_id)
         if upload.has_expired(self._clock()):
-            upload = self._uploads.expire(upload_id, self._clock())
+            before, upload = self._uploads.expire(upload_id, self._clock())
+            if upload is not before:
+                self._announce(Action.UPLOAD_EXPIRED, before, upload, EXPIRY)
         if upload.state not in (UploadState.OPEN, UploadState.COMPLETED):
             self._remove_bytes(upload, quietly=False)
         return upload
@@ -205,12 +212,12 @@ class Uploading:
 
     def _joined(self, upload: Upload, stated: Sequence[Part]) -> str:
         """The digest that the object of these parts has, which is made now unless it was before."""
+        upload.checked_numbers(stated)
+        checked_digests(upload, {part.number: part.digest for part in stated})
         there = self._blobs.parts(upload)
         if there is not None:
             upload.checked_parts(stated, there)
-            self._blobs.join(upload, stated)
-        else:
-            upload.checked_numbers(stated)
+            self._blobs.join(upload, there)
         return composite_digest(stated)
 
     def _check(self, upload: Upload, stored: StoredObject, digest: str | None) -> None:
@@ -249,11 +256,11 @@ class Uploading:
             return inspect_file(file, upload.file_name, declared_format=upload.draft.format)
 
     def _end(self, upload_id: str, state: UploadState, reason: str, by: Actor) -> Upload:
-        ended = self._uploads.end(upload_id, state, reason, by, self._clock())
+        before, ended = self._uploads.end(upload_id, state, reason, by, self._clock())
         if ended.state == UploadState.COMPLETED:
             return ended
-        if ended.state == state:
-            self._announce(Action(f"upload.{state.lower()}"), ended.ended(UploadState.OPEN), ended, by)
+        if ended is not before:
+            self._announce(Action(f"upload.{state.lower()}"), before, ended, by)
         self._remove_bytes(ended)
         return ended
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_serializer
 
 from chalicelib.registry.errors import InvalidInput, UploadIncomplete
-from chalicelib.registry.models import Draft, Frozen
+from chalicelib.registry.models import Actor, Draft, Frozen
 
 MAX_OBJECT_BYTES = 5 * 1024**4
 MAX_PARTS = 10_000
@@ -25,6 +25,7 @@ MAX_SINGLE_BYTES = 64 * 1024**2  # up to here one PUT carries everything
 IDLE = timedelta(hours=24)
 MAX_AGE = timedelta(days=7)
 ZIP = "application/zip"
+EXPIRY = Actor(kind="system", name="expiry")
 
 
 class UploadState(StrEnum):

@@ -10,13 +10,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from queue import Empty, Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NotConnected
 
-from chalicelib.registry.errors import Unavailable
+from chalicelib.registry.errors import Unavailable, UploadIncomplete
 from chalicelib.registry.models import File
 from chalicelib.registry.ports import SignedRequest
 from chalicelib.registry.uploads import Part, StoredObject, Upload
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 THROTTLED = ("SlowDown", "RequestTimeout", "ThrottlingException")
 PREFIX = "artifacts/"
 OWNER = "model-id"
+STILL_JOINING = "S3 is still joining the parts: complete the upload again in a moment."
 
 
 class S3Blobs:
@@ -44,11 +47,13 @@ class S3Blobs:
         url_seconds: int,
         report: Callable[[str, str], None],
         patient: "Callable[[], S3Client] | None" = None,
+        join_seconds: float = 18,
     ) -> None:
         self.bucket = bucket
         self._client = client
         self._signer = signer
         self._patient = patient or client
+        self._join_seconds = join_seconds
         self._url_seconds = url_seconds
         self._report = report
 
@@ -163,19 +168,28 @@ class S3Blobs:
             {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": part.digest}
             for part in sorted(parts, key=lambda part: part.number)
         ]
-        with _unavailable_if_transient("S3 is still joining the parts: complete the upload again in a moment."):
+        client = self._patient()
+
+        def join() -> None:
+            client.complete_multipart_upload(
+                Bucket=self.bucket,
+                Key=upload.key,
+                UploadId=upload.multipart_id or "",
+                MultipartUpload={"Parts": named},
+                ChecksumType="COMPOSITE",
+                IfNoneMatch="*",
+            )
+
+        with _unavailable_if_transient(STILL_JOINING):
             try:
-                self._patient().complete_multipart_upload(
-                    Bucket=self.bucket,
-                    Key=upload.key,
-                    UploadId=upload.multipart_id or "",
-                    MultipartUpload={"Parts": named},
-                    ChecksumType="COMPOSITE",
-                    IfNoneMatch="*",
-                )
+                _within(self._join_seconds, join)
             except ClientError as exc:
+                code = exc.response["Error"]["Code"]
+                if code in ("InvalidPart", "InvalidPartOrder", "EntityTooSmall"):
+                    numbers = [part.number for part in parts]
+                    raise UploadIncomplete("S3 has other parts by now: send them again.", numbers) from exc
                 # Joined before, or by somebody else just now.
-                if exc.response["Error"]["Code"] not in ("NoSuchUpload", "PreconditionFailed"):
+                if code not in ("NoSuchUpload", "PreconditionFailed"):
                     raise
 
     def drop_parts(self, upload: Upload) -> None:
@@ -248,6 +262,30 @@ class StoredFile(io.RawIOBase):
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)
+
+
+def _within(seconds: float, action: Callable[[], None]) -> None:
+    """Do it, or raise Unavailable when it takes longer; it goes on then, and whoever asks again meets its result.
+
+    No timeout of a connection does this: S3 sends a blank now and then while it joins, for minutes if need be.
+    """
+    outcome: Queue[Exception | None] = Queue()
+
+    def act() -> None:
+        try:
+            action()
+        except Exception as exc:
+            outcome.put(exc)
+        else:
+            outcome.put(None)
+
+    Thread(target=act, daemon=True).start()
+    try:
+        failure = outcome.get(timeout=seconds)
+    except Empty:
+        raise Unavailable(STILL_JOINING, retry_after_seconds=10) from None
+    if failure:
+        raise failure
 
 
 @contextmanager

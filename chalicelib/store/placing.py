@@ -40,10 +40,13 @@ SUFFIX_CHARACTERS = 8
 
 
 class Placing:
-    """`expire` ends an upload if it has expired at a time, and gives it as it is then."""
+    """`expire` ends an upload if it has expired at a time, and gives it as it was and as it is then."""
 
     def __init__(
-        self, connection: Connection, new_ulid: Callable[[], str], expire: Callable[[str, datetime], Upload]
+        self,
+        connection: Connection,
+        new_ulid: Callable[[], str],
+        expire: Callable[[str, datetime], tuple[Upload, Upload]],
     ) -> None:
         self._connection = connection
         self._new_ulid = new_ulid
@@ -117,7 +120,7 @@ class Placing:
         return held.head
 
     def _is_open(self, upload_id: str, at: datetime) -> bool:
-        return self._expire(upload_id, at).state == UploadState.OPEN
+        return self._expire(upload_id, at)[1].state == UploadState.OPEN
 
     def _new_registered_model(self, metadata: Metadata, head: Head) -> Placement:
         return Placement(

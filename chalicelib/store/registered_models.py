@@ -49,15 +49,14 @@ class DynamoRegisteredModels:
     def named(self, exposed_name: str) -> RegisteredModel:
         return self._retry(lambda _: self._item(exposed_name)).registered_model()
 
-    def page(self, limit: int, after: str | None = None) -> tuple[Sequence[RegisteredModel], str | None]:
-        def read(_: int) -> tuple[Sequence[RegisteredModel], str | None]:
+    def page(self, limit: int, after: str | None = None) -> Sequence[tuple[str, RegisteredModel]]:
+        def read(_: int) -> Sequence[tuple[str, RegisteredModel]]:
             behind = PointerItem.sk > after if after else None
             with transient_errors_as_busy():
-                rows = list(PointerItem.query(NAMES, behind, limit=limit + 1, consistent_read=True))
-                keys = [(row.target, META) for row in rows[:limit]]
+                rows = list(PointerItem.query(NAMES, behind, limit=limit, consistent_read=True))
+                keys = [(row.target, META) for row in rows]
                 found = {item.pk: item.registered_model() for item in NameItem.batch_get(keys, consistent_read=True)}
-            models = [found[row.target] for row in rows[:limit] if row.target in found]
-            return models, rows[limit - 1].sk if len(rows) > limit else None
+            return [(row.sk, found[row.target]) for row in rows if row.target in found]
 
         return self._retry(read)
 

@@ -15,7 +15,7 @@ from chalicelib.registry import audit
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import NotFound, UploadClosed
 from chalicelib.registry.models import Actor, Head, ModelVersion, Placement
-from chalicelib.registry.uploads import Upload, UploadState
+from chalicelib.registry.uploads import EXPIRY, Upload, UploadState
 from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.placing import Placing, read_items
 from chalicelib.store.schema import (
@@ -42,7 +42,6 @@ from chalicelib.store.schema import (
 from chalicelib.store.transactions import LostRace, Retry, Transaction, transient_errors_as_busy
 
 REMEMBERED = timedelta(days=30)  # how long an upload can be asked for after its end
-EXPIRY = Actor(kind="system", name="expiry")
 ENDINGS = {
     UploadState.FAILED: Action.UPLOAD_FAILED,
     UploadState.ABORTED: Action.UPLOAD_ABORTED,
@@ -105,19 +104,19 @@ class DynamoUploads:
 
         return self._commits.once(model_key(version.id), event_id, attempt)
 
-    def end(self, upload_id: str, state: UploadState, reason: str, by: Actor, at: datetime) -> Upload:
+    def end(self, upload_id: str, state: UploadState, reason: str, by: Actor, at: datetime) -> tuple[Upload, Upload]:
         event_id = self._new_ulid()
         as_read = self.get(upload_id)
 
-        def attempt(number: int) -> Prepared[Upload]:
+        def attempt(number: int) -> Prepared[tuple[Upload, Upload]]:
             upload = self._upload(upload_id) if number else as_read
             if upload.state != UploadState.OPEN or (state == UploadState.EXPIRED and not upload.has_expired(at)):
-                return Prepared(upload)
+                return Prepared((upload, upload))
             return self._ending(upload, upload.ended(state, reason), by, at, event_id)
 
         return self._commits.once(model_key(as_read.draft.id), event_id, attempt)
 
-    def expire(self, upload_id: str, at: datetime) -> Upload:
+    def expire(self, upload_id: str, at: datetime) -> tuple[Upload, Upload]:
         return self.end(upload_id, UploadState.EXPIRED, "nothing happened to it for too long", EXPIRY, at)
 
     def due(self, at: datetime, limit: int, after: str | None = None) -> Sequence[str]:
@@ -200,8 +199,7 @@ class DynamoUploads:
         """The version in place of the hold. Its precisions may be other than were claimed: the archive told them."""
         head, counter = self._held(upload)
         at = version.published_at
-        is_reserved = is_contended
-        number = self._placing.reserve(version, upload.rm_id) if is_reserved else counter + 1
+        number = self._placing.reserve(version, upload.rm_id) if is_contended else counter + 1
         placement = Placement(rm_id=upload.rm_id, number=number, is_new_registered_model=False, head=head)
         version = version.placed(placement)
         change = Change(
@@ -218,7 +216,7 @@ class DynamoUploads:
         tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
         self._claim(tx, upload, version, at, is_contended)
         self._placing.number(tx, version, number)
-        if is_reserved:
+        if is_contended:
             tx.check("name", NameItem, name_key(version), META, condition=NameItem.rm_id == upload.rm_id)
         else:
             self._placing.count(tx, version, placement)
@@ -247,7 +245,9 @@ class DynamoUploads:
             raise LostRace("the upload has ended")
         return held.head, int(name.counter)
 
-    def _ending(self, upload: Upload, ended: Upload, by: Actor, at: datetime, event_id: str) -> Prepared[Upload]:
+    def _ending(
+        self, upload: Upload, ended: Upload, by: Actor, at: datetime, event_id: str
+    ) -> Prepared[tuple[Upload, Upload]]:
         with transient_errors_as_busy():
             held = VersionItem.get(model_key(upload.draft.id), META, consistent_read=True)
         if held.upload != upload.id:
@@ -261,7 +261,7 @@ class DynamoUploads:
         condition = _has_expired(at) if ended.state == UploadState.EXPIRED else _is_open()
         tx.put("upload", UploadItem.of(ended, at + REMEMBERED), condition=condition)
         tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
-        return Prepared(ended, tx, event.seq)
+        return Prepared((upload, ended), tx, event.seq)
 
 
 def _is_open(at: datetime | None = None) -> Condition:

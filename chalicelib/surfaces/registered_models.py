@@ -1,10 +1,12 @@
 """`/registered-models`: what all versions of one name in one project share: description, tags, aliases, the latest."""
 
+import json
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from chalice.app import Response
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chalicelib.paging import next_link, page_token, position_of
 from chalicelib.problems import answer_problem, problem_answer
@@ -17,8 +19,9 @@ from chalicelib.wiring import registry
 MAX_NAME = 600  # a project's, a dot, a name's, and what tells two of the same apart
 MAX_LIMIT, DEFAULT_LIMIT = 1000, 100
 VERSIONS_READ = 100  # at once; the largest of them fit in an answer
-MAX_ANSWER_BYTES = 4_500_000
-LISTED, NUMBER = re.compile(r"[^\0]{1,1200}", re.DOTALL), re.compile(r"[0-9]{1,10}")
+MAX_ANSWER_BYTES = 5_000_000  # of 6 MB
+EXTRA_BYTES = 1_024  # what an answer says of each besides its record
+LISTED, NUMBER = re.compile(r"[^\0]{1,1200}", re.DOTALL), re.compile(r"[1-9][0-9]{0,9}")
 
 registered_models = Surface(__name__, answer_problem)
 NO_SUCH_NAME = problem_answer("No registered model of this name")
@@ -113,11 +116,16 @@ def get_registered_models() -> Response:
 def all_of_them(query: RegisteredModelsQuery, given: dict[str, str]) -> Response:
     asked = RegisteredModelsQuery()
     after = position_of(query.page_token, asked, LISTED) if query.page_token else None
-    models, go_on = registry().catalog.registered_models.page(query.limit, after)
-    headers = (
-        {"Link": next_link("/registered-models", {**given, "page_token": page_token(go_on, asked)})} if go_on else {}
-    )
-    shown = [RegisteredModelOut.of(model).model_dump(mode="json", exclude={"latest", "versions"}) for model in models]
+    found = registry().catalog.registered_models.page(query.limit + 1, after)
+    count = fitting([model for _, model in found[: query.limit]])
+    headers = {}
+    if count < len(found):
+        token = page_token(found[count - 1][0], asked)
+        headers["Link"] = next_link("/registered-models", {**given, "page_token": token})
+    shown = [
+        RegisteredModelOut.of(model).model_dump(mode="json", exclude={"latest", "versions"})
+        for _, model in found[:count]
+    ]
     return json_response(shown, 200, **headers)
 
 
@@ -154,17 +162,20 @@ def versions_of(
     numbers = catalog.registered_models.numbers(model.rm_id, limit + 1, below)
     found = catalog.versions([model_id for _, model_id in numbers[:limit]])
     wanted = [version for version in found if query.version in (None, version.version)]
-    return cut_to_size(wanted, numbers[limit - 1][0] if len(numbers) > limit else None)
+    count = fitting(wanted)
+    if count < len(wanted):
+        return wanted[:count], wanted[count - 1].number
+    return wanted, numbers[limit - 1][0] if len(numbers) > limit else None
 
 
-def cut_to_size(versions: list[ModelVersion], go_on: int | None) -> tuple[list[ModelVersion], int | None]:
-    """As many as an answer may hold, and where to go on."""
+def fitting(records: Sequence[BaseModel]) -> int:
+    """How many of these an answer may hold, one at least. Lambda sends it as JSON inside JSON."""
     size_bytes = 0
-    for count, version in enumerate(versions):
-        size_bytes += len(version.model_dump_json())
+    for count, record in enumerate(records):
+        size_bytes += len(json.dumps(record.model_dump_json())) + EXTRA_BYTES
         if size_bytes > MAX_ANSWER_BYTES and count:
-            return versions[:count], versions[count - 1].number
-    return versions, go_on
+            return count
+    return len(records)
 
 
 @registered_models.operation(

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.errors import InvalidInput, NotFound
-from chalicelib.registry.models import PRECISIONS, Draft, Metadata, ModelId, normal_precisions
+from chalicelib.registry.models import NAMED, PRECISIONS, Draft, Metadata, ModelId, Name, normal_precisions
 from chalicelib.registry.ports import SignedRequest
 from chalicelib.registry.uploading import UploadStatus
 from chalicelib.registry.uploads import MAX_OBJECT_BYTES, MAX_PARTS, ZIP, Part, StatedFile, Upload
@@ -61,6 +61,7 @@ class NewUpload(Metadata):
 
     id: ModelId | None = None
     precision: list[str] | str | None = None  # type: ignore[assignment]
+    tags: dict[Name, str] | None = Field(None, json_schema_extra=NAMED)  # type: ignore[assignment]
     file_name: str = Field(min_length=1, max_length=1024, description="Its last part names the object.")
     size: Integer = Field(ge=1, le=MAX_OBJECT_BYTES, description="Bytes of the file; 5 TiB at most.")
     sha256: Sha256 | None = Field(None, description="Of the file, in hexadecimal; required up to 64 MiB.")
@@ -73,6 +74,8 @@ class NewUpload(Metadata):
         stated = self.model_dump(include=set(Metadata.model_fields), exclude_unset=True)
         precision = [self.precision] if isinstance(self.precision, str) else self.precision
         stated.pop("precision", None)
+        if self.tags is None:
+            stated.pop("tags", None)
         if precision is not None:
             stated["precision"] = normal_precisions(precision)
             if not precision:
@@ -100,7 +103,7 @@ class UploadOut(Shape):
     model_id: str
     method: Literal["PUT", "MULTIPART"]
     url: str | None = Field(
-        None, description="For PUT. A secret that works for an hour; ask again rather than keep it."
+        None, description="For PUT. A secret that works for an hour or as is configured; ask again rather than keep it."
     )
     headers: dict[str, str] | None = Field(None, description="For PUT: send exactly these.")
     part_size: int | None = Field(None, description="For MULTIPART: bytes of every part but the last.")
@@ -109,7 +112,7 @@ class UploadOut(Shape):
 
     @classmethod
     def of(cls, upload: Upload, request: SignedRequest | None) -> "UploadOut":
-        return cls(**told(upload), url=request and request.url, headers=request and dict(request.headers))
+        return cls(**fields_of(upload), url=request and request.url, headers=request and dict(request.headers))
 
 
 class StoredPart(Shape):
@@ -134,7 +137,7 @@ class UploadStatusOut(UploadOut):
     def of_status(cls, status: UploadStatus) -> "UploadStatusOut":
         upload, request = status.upload, status.request
         return cls(
-            **told(upload),
+            **fields_of(upload),
             url=request and request.url,
             headers=request and dict(request.headers),
             state=upload.state.value,
@@ -145,14 +148,14 @@ class UploadStatusOut(UploadOut):
         )
 
 
-def valid(upload_id: str) -> str:
+def valid_upload_id(upload_id: str) -> str:
     """Raises NotFound for what no upload is called; it may be longer than a key."""
     if not UPLOAD_ID.fullmatch(upload_id):
         raise NotFound("There is no such upload.")
     return upload_id
 
 
-def told(upload: Upload) -> dict[str, Any]:
+def fields_of(upload: Upload) -> dict[str, Any]:
     return {
         "upload_id": upload.id,
         "model_id": upload.draft.id,
@@ -198,7 +201,7 @@ class SentPart(Shape):
 
     number: Integer = Field(ge=1, le=MAX_PARTS)
     etag: str = Field(max_length=128)
-    digest: str = Field(max_length=64)
+    digest: Digest
 
 
 class Completion(Shape):
@@ -250,7 +253,7 @@ def get_upload(upload_id: str) -> Response:
 
     What a client needs to go on after it was interrupted. It is known until 30 days after its end.
     """
-    status = uploading().status(valid(upload_id))
+    status = uploading().status(valid_upload_id(upload_id))
     return json_response(UploadStatusOut.of_status(status).model_dump(mode="json"))
 
 
@@ -278,9 +281,9 @@ def sign_parts(upload_id: str) -> Response:
     """
     wanted = uploads.body(WantedParts)
     digests = {int(number): digest for number, digest in wanted.digests.items()}
-    upload, requests = uploading().part_requests(valid(upload_id), digests)
+    upload, requests = uploading().part_requests(valid_upload_id(upload_id), digests)
     parts = [PartRequest(number=number, url=one.url, headers=dict(one.headers)) for number, one in requests]
-    answer = PartRequests(parts=parts, expires_at=told(upload)["expires_at"])
+    answer = PartRequests(parts=parts, expires_at=fields_of(upload)["expires_at"])
     return json_response(answer.model_dump(mode="json"))
 
 
@@ -308,7 +311,7 @@ def complete_upload(upload_id: str) -> Response:
     """
     stated = uploads.body(Completion, MAX_COMPLETION_BYTES)
     parts = [Part(**part.model_dump()) for part in stated.parts]
-    version = uploading().complete(valid(upload_id), parts, stated.sha256, uploads.actor())
+    version = uploading().complete(valid_upload_id(upload_id), parts, stated.sha256, uploads.actor())
     return Response(
         ModelOut.of(version).model_dump_json(),
         headers={"Content-Type": JSON, "ETag": f'"{version.revision}"'},
@@ -326,5 +329,5 @@ def abort_upload(upload_id: str) -> Response:
 
     What it held is free again and what S3 has of it is removed.
     """
-    uploading().abort(valid(upload_id), uploads.actor())
+    uploading().abort(valid_upload_id(upload_id), uploads.actor())
     return Response("", status_code=204)

@@ -2,15 +2,18 @@
 
 import hashlib
 import io
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 import requests
+from botocore.exceptions import ClientError
 
-from chalicelib.registry.errors import Unavailable
+from chalicelib.registry.errors import Unavailable, UploadIncomplete
 from chalicelib.registry.ports import Blobs, SignedRequest
 from chalicelib.registry.uploads import Upload, composite_digest
+from chalicelib.store.blobs import S3Blobs
 from tests.conftest import draft
 from tests.memory import MemoryBlobs, digest_of
 
@@ -164,3 +167,34 @@ def test_objects_are_walked_through_in_order_of_their_keys(blobs: Blobs, unique:
 def test_an_object_that_has_gone_cannot_be_read(blobs: Blobs, unique: str) -> None:
     with pytest.raises(Unavailable), blobs.opened(f"artifacts/{unique}/nothing.zip", 10) as file:
         file.read(10)
+
+
+def test_nobody_waits_for_s3_for_ever() -> None:
+    """S3 keeps the connection alive while it joins, for minutes: no timeout of the connection ends that."""
+    released = threading.Event()
+
+    class Joining:
+        def complete_multipart_upload(self, **_: object) -> None:
+            released.wait(60)
+
+    blobs = S3Blobs("artifacts", Joining, Joining, 60, lambda *_: None, Joining, join_seconds=0.01)
+    with pytest.raises(Unavailable, match="still joining") as refused:
+        blobs.join(upload_of("x", LARGE, 5 * 1024**2), [])
+    released.set()
+
+    assert refused.value.retry_after_seconds == 10
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize("code", ["InvalidPart", "InvalidPartOrder", "EntityTooSmall"])
+def test_parts_that_s3_refuses_to_join_have_to_be_sent_again(code: str, status: int) -> None:
+    """Also where the error comes in an answer that began with 200, which botocore tells as 500."""
+
+    class Refusing:
+        def complete_multipart_upload(self, **_: object) -> None:
+            answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+            raise ClientError(answer, "CompleteMultipartUpload")
+
+    blobs = S3Blobs("artifacts", Refusing, Refusing, 60, lambda *_: None)
+    with pytest.raises(UploadIncomplete):
+        blobs.join(upload_of("x", LARGE, 5 * 1024**2), [])

@@ -80,7 +80,7 @@ def problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]
 
 
 def test_a_small_archive_there_and_back(api: Api):
-    answer = opened(api, tags={"team": "vision"}, precision="FP16", score=0.5)
+    answer = opened(api, tags={"team": "vision"}, precision="FP16", score=0.5, labels=None)
     upload = answer.json()
     assert answer.headers["Location"] == f"{api.url}/uploads/{upload['upload_id']}"
     assert upload["method"] == "PUT"

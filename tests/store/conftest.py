@@ -39,6 +39,7 @@ class Bench:
     clock: ShiftingClock = field(default_factory=ShiftingClock)
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     announced: Announced = field(default_factory=Announced)
+    unexpected: list[Exception] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         new_ulid = ulids()
@@ -47,7 +48,7 @@ class Bench:
         self.catalog = DynamoCatalog("RegistryTable", "EventsTable", new_ulid, retry)
         self.uploading = Uploading(self.catalog, self.blobs, self.clock, new_ulid, self.announced)
         self.registry = Registry(self.catalog, self.blobs, self.clock, new_ulid, self.announced)
-        self.sweeper = Sweeper(self.catalog, self.uploading, self.blobs, self.clock)
+        self.sweeper = Sweeper(self.catalog, self.uploading, self.blobs, self.clock, self.unexpected.append)
         self.check: Callable[..., list[ModelVersion]] = partial(check_invariants, objects=self.blobs.objects)
 
     def open(self, name: str = "cat", version: str = "v1", content: bytes = ARCHIVE, **fields: Any) -> Upload:

@@ -182,6 +182,26 @@ def test_one_object_that_fails_does_not_stop_the_others(bench: Bench, monkeypatc
     assert (bench.sweep().failed, list(bench.blobs.objects)) == (1, ["artifacts/1/m.zip"])
 
 
+def test_what_fails_every_time_does_not_stop_what_is_behind_it(bench: Bench, monkeypatch):
+    poisoned, other = bench.open("a"), bench.open("b")
+    bench.clock.pass_by(days=3)
+    clear = bench.uploading.clear
+
+    def failing(upload_id: str):
+        if upload_id == poisoned.id:
+            raise ValueError("a record that cannot be read")
+        return clear(upload_id)
+
+    monkeypatch.setattr(bench.uploading, "clear", failing)
+
+    swept = bench.sweep()
+
+    assert (swept.failed, swept.uploads_expired) == (1, 1)
+    assert [str(exc) for exc in bench.unexpected] == ["a record that cannot be read"]
+    assert bench.catalog.uploads.get(other.id).state == UploadState.EXPIRED
+    assert [line[0].value for line in bench.announced.lines[2:]] == ["upload.expired"]
+
+
 def test_it_may_run_twice_at_once_among_publishers_and_never_removes_what_a_record_names(bench: Bench):
     """Each object is old enough from the beginning, and each upload near its end: only records protect them."""
     bench.blobs.written_at -= timedelta(days=30)

@@ -14,6 +14,7 @@ from chalicelib.registry.errors import (
     UploadIncomplete,
 )
 from chalicelib.registry.models import Changes, Filters
+from chalicelib.registry.registered_models import RegisteredModelChanges
 from chalicelib.registry.uploads import UploadState
 from tests.conftest import ALICE, ARCHIVE, zip_of
 from tests.store.conftest import LARGE, Bench, sha256_of
@@ -247,7 +248,7 @@ def test_an_archive_that_may_not_be_stored_ends_the_upload(bench: Bench):
     assert bench.blobs.objects == {}
     assert bench.check() == []
     assert bench.uploading.status(upload.id).upload.state == UploadState.FAILED
-    with pytest.raises(UploadClosed, match="not a whole ZIP"):
+    with pytest.raises(InvalidArchive, match="not a whole ZIP"):
         bench.complete(upload)
     # Id and claim are free at once.
     bench.publish(id=upload.draft.id)
@@ -259,9 +260,10 @@ def test_an_archive_that_may_not_be_stored_ends_the_upload(bench: Bench):
     ]
 
 
-def test_a_zip_cannot_pass_as_a_bare_file(bench: Bench):
+@pytest.mark.parametrize("name", ["model.ZIP", "model.zip.", "model.zip ", "model.zip\u200b", "a/model.zip"])
+def test_a_zip_cannot_pass_as_a_bare_file(bench: Bench, name: str):
     with pytest.raises(InvalidInput, match="application/zip"):
-        bench.open(media_type="application/octet-stream", file_name="model.ZIP")
+        bench.open(media_type="application/octet-stream", file_name=name)
 
 
 def test_what_the_archive_says_fills_in_what_was_not_stated(bench: Bench):
@@ -413,6 +415,35 @@ def test_an_upload_whose_object_was_joined_before_can_be_completed(bench: Bench)
     assert bench.complete(upload, parts).artifact.key == upload.key
 
 
+def test_a_digest_that_is_none_is_refused_in_words(bench: Bench):
+    upload = bench.open_large()
+    parts = bench.send_parts(upload)
+    bench.blobs.join(upload, parts)
+
+    with pytest.raises(InvalidInput, match="SHA-256"):
+        bench.complete(upload, [part.model_copy(update={"digest": "a"}) for part in parts])
+
+
+def test_s3_is_told_the_etags_that_it_gave(bench: Bench, monkeypatch):
+    upload = bench.open_large()
+    parts = bench.send_parts(upload)
+    told = []
+    monkeypatch.setattr(bench.blobs, "join", lambda _, joined: told.extend(part.etag for part in joined))
+
+    with pytest.raises(UploadIncomplete):
+        bench.complete(upload, [part.model_copy(update={"etag": part.etag.strip('"')}) for part in parts])
+
+    assert told == [part.etag for part in parts]
+
+
+def test_an_end_is_announced_once(bench: Bench):
+    upload = bench.open()
+    for _ in range(2):
+        bench.uploading.abort(upload.id, ALICE)
+
+    assert [line[0].value for line in bench.announced.lines] == ["upload.opened", "upload.aborted"]
+
+
 def test_an_upload_whose_parts_s3_has_lost_is_left_to_its_publisher(bench: Bench):
     upload = bench.open_large()
     parts = bench.send_parts(upload)
@@ -459,6 +490,22 @@ def test_an_unknown_upload_is_not_found(bench: Bench):
     ):
         with pytest.raises(NotFound):
             attempt()
+
+
+@pytest.mark.parametrize("leave", ["delete", "move"])
+def test_a_version_of_many_aliases_can_go(bench: Bench, leave: str):
+    version = bench.register("cat", "v1")
+    for first in (0, 20):
+        aliases = {f"alias-{number}": 1 for number in range(first, first + 20)}
+        bench.registry.change_registered_model("cat", RegisteredModelChanges(aliases=aliases), ALICE)
+
+    if leave == "delete":
+        bench.registry.delete(version.id, ALICE)
+    else:
+        bench.registry.update(version.id, Changes(name="dog"), ALICE)
+
+    assert bench.catalog.registered_models.named("cat").aliases == {}
+    bench.check()
 
 
 def test_a_precision_that_the_archive_tells_must_be_free_too(bench: Bench):
