@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.bench.operations import CATALOGUE_SIZE, Counted, Counts
 from tests.bench.timing import Comparison, Repetitions, Spread
-from tests.bench.transfers import FILE_BYTES, ROUNDS, TARGET_RATIO, Transfers, UploadStep
+from tests.bench.transfers import DOWNLOAD_ROUNDS, FILE_BYTES, TARGET_RATIO, UPLOAD_ROUNDS, Transfers, UploadStep
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- `make bench` writes from here -->", "<!-- to here -->"
@@ -68,9 +68,9 @@ def transfers_table(transfers: Transfers) -> str:
         for one in transfers.directions
     ]
     about = (
-        f"{FILE_BYTES / 1024**3:g} GiB, {ROUNDS} rounds in turn, to and from the emulator's S3: MiB/s (median), and the"
-        " ratio round by round (median, lowest to highest). The client hashes all bytes, and has the registry check the"
-        " result; boto3 does neither."
+        f"{FILE_BYTES / 1024**3:g} GiB, {UPLOAD_ROUNDS} rounds up and {DOWNLOAD_ROUNDS} down, in turn, to and from the"
+        " emulator's S3: MiB/s (median), and the ratio round by round (median, lowest to highest). The client hashes"
+        " all bytes, and has the registry check the result; boto3 does neither."
     )
     first_byte, hashing = 1000 * transfers.first_byte_seconds, 1000 * transfers.hashing_seconds
     first = (
