@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -39,8 +39,6 @@ _UNKNOWN_ROUTE = "Missing Authentication Token"  # so the gateway answers a path
 
 def parsed(kind: type[T], response: httpx.Response) -> T:
     """The answer, typed. Raises NotARegistry if it is something else."""
-    if 300 <= response.status_code < 400:
-        raise NotARegistry(f"{shown_url(response)} redirects elsewhere instead of answering.")
     try:
         return TypeAdapter(kind).validate_json(response.content)
     except ValidationError as exc:
@@ -78,7 +76,10 @@ def next_query(response: httpx.Response) -> dict[str, str] | None:
     token is not to be sent anywhere but where the user said.
     """
     link = response.links.get("next")
-    return dict(parse_qsl(urlsplit(link["url"]).query, keep_blank_values=True)) if link and "url" in link else None
+    if not link or "url" not in link:
+        return None
+    _, _, query = link["url"].partition("?")
+    return dict(parse_qsl(query.partition("#")[0], keep_blank_values=True))
 
 
 def shown_url(response: httpx.Response) -> str:
@@ -110,14 +111,22 @@ def _text(response: httpx.Response, body: dict[str, Any] | None) -> str:
 
 def _said(body: dict[str, Any]) -> str:
     detail = body.get("detail") or body.get("message") or body.get("Message") or body.get("title") or ""
-    problems = detail if isinstance(detail, list) else body.get("errors") or []
+    problems = detail if isinstance(detail, list) else _list(body.get("errors"))
     told = [_problem(problem) for problem in problems if isinstance(problem, dict)]
     return "; ".join(told) if told else str(detail)
 
 
 def _problem(problem: dict[str, Any]) -> str:
-    where = [str(step) for step in problem.get("loc", []) if step not in ("body", "query", "header")]
+    where = [str(step) for step in _list(problem.get("loc")) if step not in ("body", "query", "header")]
     return f"{'.'.join(where)}: {problem.get('msg', '')}" if where else str(problem.get("msg", ""))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _str(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _foreign_error(response: httpx.Response) -> RegistryError:
@@ -128,6 +137,8 @@ def _foreign_error(response: httpx.Response) -> RegistryError:
         return Unauthorized(message)
     if response.status_code == 403:
         return Forbidden(message)
+    if response.status_code == 413:
+        return TooLarge(message)
     if response.status_code == 429:
         return Throttled(message, retry_after_seconds=retry_after_seconds(response.headers.get("retry-after")))
     if response.status_code >= 500:
@@ -148,27 +159,27 @@ def _conflict(message: str, code: str, body: dict[str, Any], _: float | None) ->
     found = _HOLDER.search(message)
     return Conflict(
         message,
-        holder=body.get("holder") or (found[1] if found else None),
-        upload_id=body.get("upload_id"),
+        holder=_str(body.get("holder")) or (found[1] if found else None),
+        upload_id=_str(body.get("upload_id")),
         code=code,
     )
 
 
 def _closed(message: str, code: str, body: dict[str, Any], _: float | None) -> RegistryError:
-    return UploadClosed(message, state=body.get("state"), code=code)
+    return UploadClosed(message, state=_str(body.get("state")), code=code)
 
 
 def _incomplete(message: str, code: str, body: dict[str, Any], _: float | None) -> RegistryError:
-    numbers = [number for number in body.get("parts") or [] if isinstance(number, int)]
+    numbers = [number for number in _list(body.get("parts")) if isinstance(number, int)]
     return UploadIncomplete(message, parts=numbers, code=code)
 
 
 def _invalid(message: str, code: str, body: dict[str, Any], _: float | None) -> RegistryError:
-    return InvalidInput(message, field=body.get("field"), code=code)
+    return InvalidInput(message, field=_str(body.get("field")), code=code)
 
 
 def _invalid_archive(message: str, code: str, body: dict[str, Any], _: float | None) -> RegistryError:
-    return InvalidArchive(message, field=body.get("field"), code=code)
+    return InvalidArchive(message, field=_str(body.get("field")), code=code)
 
 
 def _unavailable(message: str, code: str, _: dict[str, Any], retry_after: float | None) -> RegistryError:

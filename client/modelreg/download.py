@@ -27,12 +27,13 @@ from modelreg.ranges import Link, RangeReceiver
 from modelreg.resume import write_whole
 from modelreg.retry import Stopped
 from modelreg.storage import Storage, StorageRefusal
-from modelreg.transfer import JOIN_SECONDS, Transfer
+from modelreg.transfer import Transfer, join_soon
 
 RANGE_BYTES, LARGE_RANGE_BYTES = 8 * 1024**2, 16 * 1024**2
 LARGE_BYTES = 1024**3
 HASH_BYTES = 1024**2
-SAVE_SECONDS = 1.0
+SAVE_SECONDS = 5.0  # each time, what arrived meanwhile is flushed to the disk
+_flush = getattr(os, "fdatasync", os.fsync)
 _NAME_STAR = re.compile(r"filename\*=UTF-8''([^;\s]+)", re.IGNORECASE)
 _UNSAFE = re.compile("[\0-\x1f\x7f-\x9f]")
 
@@ -50,29 +51,37 @@ class FetchedRanges(BaseModel):
 
 
 def fetch(transfer: Transfer, model: Model, target: Path, *, is_folder: bool, overwrite: bool) -> Path:
-    """Where the artifact now is. target: the folder to put it into, under its own name, or the file itself."""
+    """Where the artifact now is. target: the folder to put it into, under its own name, or the file itself.
+
+    is_folder: whether target is a folder even if there is none yet.
+    """
     if not model.size or model.size < 0:
         raise NotARegistry(f"The registry gave no size for model {model.id}.")
     link = Link(transfer.api, model.id)
+    with _local(target):
+        is_folder = is_folder or target.is_dir()
     place = target / (file_name(model) or _name_in_answer(transfer.storage, model, link)) if is_folder else target
     if _is_there(place, model, overwrite):
         return place
     with _local(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    _Fetch(transfer, model, model.size, link, place).run()
+    _Fetch(transfer, model, model.size, link, place, overwrite=overwrite).run()
     return place
 
 
 class _Fetch:
     """One artifact on its way."""
 
-    def __init__(self, transfer: Transfer, model: Model, size_bytes: int, link: Link, place: Path) -> None:
+    def __init__(
+        self, transfer: Transfer, model: Model, size_bytes: int, link: Link, place: Path, *, overwrite: bool
+    ) -> None:
         self._transfer = transfer
         self._patience = transfer.patience
         self._progress = transfer.progress
         self._model = model
         self._size_bytes = size_bytes
         self._place = place
+        self._overwrite = overwrite
         self._partial = place.with_name(_partial_name(place.name, model.id))
         self._sidecar = self._partial.with_name(f"{self._partial.name}.json")
         self._ranges = FetchedRanges(
@@ -83,6 +92,7 @@ class _Fetch:
         )
         self._stop = threading.Event()
         self._changed = threading.Condition()
+        self._saving = threading.Lock()
         self._waiting: deque[int] = deque()
         self._finished: set[int] = set()
         self._failure: BaseException | None = None
@@ -93,16 +103,25 @@ class _Fetch:
     def run(self) -> None:
         """Raises what stopped it; the partial file stays if it is of use to the next run."""
         with _local(self._place):
-            self._descriptor = open_alone(
-                self._partial, 0o666, f"Another process is fetching {self._place} right now (it has {self._partial})."
-            )
+            self._descriptor = self._open()
         try:
             self._fetch()
         except BaseException as exc:
-            self._leave(is_of_use=bool(self._finished) and not isinstance(exc, Corrupt))
+            is_of_use = bool(self._finished and self._model.sha256) and not isinstance(exc, Corrupt)
+            self._leave(is_of_use=is_of_use)
             raise
         finally:
             os.close(self._descriptor)
+
+    def _open(self) -> int:
+        busy = f"Another process is fetching {self._place} right now (it has {self._partial})."
+        descriptor = open_alone(self._partial, 0o666, busy)
+        if os.fstat(descriptor).st_nlink > 1:
+            # It got its final name, under which it stays as it is, and the process ended before this one was removed.
+            self._partial.unlink()
+            os.close(descriptor)
+            descriptor = open_alone(self._partial, 0o666, busy)
+        return descriptor
 
     def _fetch(self) -> None:
         self._resume()
@@ -119,11 +138,24 @@ class _Fetch:
             self._verify(sha256)
             with _local(self._place):
                 os.fsync(self._descriptor)
+                self._put_in_place()
                 self._sidecar.unlink(missing_ok=True)
-                self._partial.replace(self._place)
                 _sync_folder(self._place.parent)
         finally:
             self._progress.finish()
+
+    def _put_in_place(self) -> None:
+        """Raises LocalError if something else got the name meanwhile and must stay."""
+        if self._overwrite:
+            self._partial.replace(self._place)
+            return
+        try:
+            os.link(self._partial, self._place)
+        except OSError:  # it exists, or the file system has no links
+            if not _is_there(self._place, self._model, overwrite=False):
+                self._partial.replace(self._place)
+                return
+        self._partial.unlink()
 
     def _resume(self) -> None:
         """Takes over what an interrupted run of the same download left; else begins with an empty file."""
@@ -132,7 +164,7 @@ class _Fetch:
         except (OSError, ValidationError):
             left = None
         size = os.fstat(self._descriptor).st_size
-        if left and left.model_copy(update={"finished": []}) == self._ranges:
+        if left and left.sha256 and left.model_copy(update={"finished": []}) == self._ranges:
             count = self._count
             self._finished = {index for index in left.finished if 0 <= index < count and self._end(index) <= size}
         if not self._finished:
@@ -171,8 +203,7 @@ class _Fetch:
             yield
         except BaseException:
             self._stop.set()
-            for thread in threads:
-                thread.join(JOIN_SECONDS)
+            join_soon(threads)
             raise
         for thread in threads:
             thread.join()
@@ -198,9 +229,11 @@ class _Fetch:
             self._finished.add(index)
             self._changed.notify_all()
             now = self._patience.clock()
-            if now - self._saved_at >= SAVE_SECONDS:
+            is_due = bool(self._model.sha256) and now - self._saved_at >= SAVE_SECONDS and not self._stop.is_set()
+            if is_due:
                 self._saved_at = now
-                self._save()
+        if is_due:
+            self._save()
 
     def _hash_in_order(self, count: int) -> str:
         """SHA-256 of the whole file, each range hashed as soon as it and all before it are there."""
@@ -241,17 +274,19 @@ class _Fetch:
             )
 
     def _leave(self, *, is_of_use: bool) -> None:
-        with self._changed:
-            if is_of_use:
-                self._save()
-                return
+        if is_of_use:
+            self._save()
+            return
         for path in (self._sidecar, self._partial):
             with suppress(OSError):
                 path.unlink()
 
     def _save(self) -> None:
-        self._ranges.finished = sorted(self._finished)
-        with suppress(OSError):
+        """Notes what is there, once it is on disk: after a power cut the notes must not say more than is true."""
+        with self._saving, suppress(OSError):
+            with self._changed:
+                self._ranges.finished = sorted(self._finished)
+            _flush(self._descriptor)
             write_whole(self._sidecar, self._ranges.model_dump_json().encode())
 
 
@@ -284,14 +319,15 @@ def _partial_name(name: str, model_id: str) -> str:
 
 def _is_there(place: Path, model: Model, overwrite: bool) -> bool:
     """Whether the very same artifact is there already. Raises LocalError if something else is and must stay."""
-    if place.is_dir():
-        raise LocalError(f"{place} is a directory.", hint="Name a file, or the directory to put it into.")
-    if not place.exists():
-        return False
-    if model.sha256 and place.stat().st_size == model.size:
-        with _local(place), place.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == model.sha256.lower():
-                return True
+    with _local(place):
+        if place.is_dir():
+            raise LocalError(f"{place} is a directory.", hint="Name a file, or the directory to put it into.")
+        if not place.exists():
+            return False
+        if model.sha256 and place.stat().st_size == model.size:
+            with place.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == model.sha256.lower():
+                    return True
     if not overwrite:
         raise LocalError(f"{place} exists already.", hint="Remove it, or pass overwrite=True.")
     return False

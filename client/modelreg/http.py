@@ -1,11 +1,12 @@
 """The one place that talks HTTP to the registry's API.
 
 Promises: paths are joined to the base URL, never replace it; the token goes to the base URL only; what is safe to
-repeat is repeated; every refusal is one of our errors; no error shows a credential. Presigned URLs are not called
-from here: storage.py has a client without credentials for them.
+repeat is repeated; every refusal is one of our errors; no error shows a credential, no line of httpx's log the query
+of a URL. Presigned URLs are not called from here: storage.py has a client without credentials for them.
 """
 
 import base64
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from modelreg.answers import error_of, next_query, parsed
+from modelreg.answers import error_of, next_query, parsed, shown_url
 from modelreg.errors import (
     ConnectionFailed,
     InvalidInput,
@@ -29,8 +30,22 @@ T = TypeVar("T")
 USER_AGENT = "modelreg-python"
 CONNECT_SECONDS = 10.0
 MAX_PAGE = 1000
+_QUERY = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
 # What a request certainly was not acted on after; all else may have been done, its answer lost.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+def _cut_queries(record: logging.LogRecord) -> bool:
+    """Takes the query from each URL in a line of the log: a presigned one's is a secret."""
+    text = record.getMessage()
+    if _QUERY.search(text):
+        record.msg, record.args = _QUERY.sub(r"\1?...", text), ()
+    return True
+
+
+# A filter sees what its own logger is told, not what the loggers below it are.
+for _name in ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
+    logging.getLogger(_name).addFilter(_cut_queries)
 
 
 class Api:
@@ -67,9 +82,10 @@ class Api:
         repeats: bool = True,
         attempts: Attempts | None = None,
         read_seconds: float | None = None,
+        may_redirect: bool = False,
         **content: Any,
     ) -> httpx.Response:
-        """The answer, of a status below 400.
+        """The answer, of a status below 300, or below 400 where it may redirect.
 
         repeats: whether a request whose answer was lost may be sent once more. attempts: how often, if not as usual;
         its `failures` say afterwards how many went wrong before.
@@ -80,6 +96,8 @@ class Api:
         while True:
             error, is_transient = self._try(method, path, repeats, content)
             if isinstance(error, httpx.Response):
+                if error.status_code >= 300 and not may_redirect:
+                    raise NotARegistry(f"{shown_url(error)} redirects elsewhere instead of answering.")
                 return error
             if not is_transient:
                 raise error
@@ -93,6 +111,8 @@ class Api:
             response = self._client.request(method, f"{self.url}{path}", **content)
         except httpx.TransportError as exc:
             return self._connection_failed(exc), repeats or isinstance(exc, _NOT_SENT)
+        except UnicodeEncodeError:
+            return InvalidInput("A value holds half a character, which no text may."), False
         except (httpx.DecodingError, httpx.InvalidURL) as exc:
             return NotARegistry(f"{self.url} answered in a way that cannot be read ({type(exc).__name__})."), False
         if response.status_code < 400:
@@ -114,10 +134,13 @@ class Api:
         """Raises NotFound, but not where an earlier try, whose answer was lost, may have deleted it."""
         attempts = Attempts(self.patience, self.patience.call_attempts)
         try:
-            self.request("DELETE", path, attempts=attempts)
+            response = self.request("DELETE", path, attempts=attempts)
         except NotFound:
             if not attempts.failures:
                 raise
+            return
+        if response.status_code != 204:
+            raise NotARegistry(f"{shown_url(response)} did not answer a deletion as a model registry does.")
 
     def pages(self, kind: type[T], path: str, query: Mapping[str, str]) -> Iterator[T]:
         """Each page in turn, asked for when it is needed. A page may be empty and have another one behind it."""
@@ -159,7 +182,10 @@ def segment(identifier: str) -> str:
     """An id as part of a path. Raises InvalidInput for what would lead elsewhere."""
     if not identifier or identifier in (".", "..") or not isinstance(identifier, str):
         raise InvalidInput(f"{identifier!r} is not an id.", field="id")
-    return quote(identifier, safe="")
+    try:
+        return quote(identifier, safe="")
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{identifier!r} is not an id.", field="id") from None
 
 
 def split_credentials(url: str, token: str | None) -> tuple[str, str | None]:

@@ -14,13 +14,15 @@ try:
 except ImportError:
     fcntl = None  # type: ignore[assignment]
 
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # names that can be guessed may be links that somebody else laid
+
 
 def open_alone(path: Path, mode: int, busy: str) -> int:
     """A descriptor of the file, which is made if need be; nobody else has one until it is closed.
 
     Raises OSError if it cannot be opened, LocalError with the words of `busy` if another process has it.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags = os.O_RDWR | os.O_CREAT | NO_LINK | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:
         descriptor = os.open(path, flags, mode)
         try:

@@ -3,7 +3,7 @@
 Fields that a newer server adds are ignored. Dates are text, as the server writes them.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -102,6 +102,10 @@ class Manifest(Answer):
 
 class Health(Answer):
     status: str
+
+
+class Changed(Answer):
+    status: Literal["completed"]
 
 
 class Begun(Answer):

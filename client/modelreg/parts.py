@@ -4,8 +4,8 @@
     one clerk            hashes each part, drops those that S3 has, asks for the URLs of all that wait, in one call
     `parallel` senders   PUT parts, each until it has arrived
 
-The buffers are the bound: there are parallel + 2 of them, and a part that is read waits for a free one. The first
-failure stops all threads; run raises it.
+The buffers are the bound: there are parallel + 2 of them, fewer of large parts, and a part that is read waits for a
+free one. The first failure stops all threads; run raises it.
 """
 
 import base64
@@ -22,9 +22,10 @@ from modelreg.resume import SentPart
 from modelreg.retry import Attempts, Pulse, Stopped
 from modelreg.source import Source
 from modelreg.storage import Outcome, StorageRefusal
-from modelreg.transfer import JOIN_SECONDS, MAX_RENEWALS, MAX_RESENDS, Transfer
+from modelreg.transfer import MAX_RENEWALS, MAX_RESENDS, Transfer, join_soon
 
 MAX_BATCH = 100
+MAX_BUFFERED_BYTES = 512 * 1024**2  # or two parts, if they are larger
 
 Ask = Callable[[Mapping[int, str], Attempts], Mapping[int, PartTarget]]
 Record = Callable[[int, SentPart], None]
@@ -172,8 +173,7 @@ class PartPipeline:
                 thread.join()
         except BaseException as exc:
             self._fail(exc)
-            for thread in threads:
-                thread.join(JOIN_SECONDS)
+            join_soon(threads)
             raise self._failure or exc from None
         if self._failure:
             raise self._failure
@@ -198,7 +198,8 @@ class PartPipeline:
         whole = hashlib.sha256()
         size_bytes = min(self._part_size, self._source.size_bytes)
         part_count = -(-self._source.size_bytes // self._part_size)
-        for _ in range(min(self._transfer.parallel + 2, part_count)):
+        affordable = max(2, MAX_BUFFERED_BYTES // size_bytes)
+        for _ in range(min(self._transfer.parallel + 2, affordable, part_count)):
             self._free.put(bytearray(size_bytes))
         with self._source.open() as stream:
             for number in range(1, part_count + 1):

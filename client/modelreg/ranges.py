@@ -16,7 +16,7 @@ from modelreg.retry import Attempts, Pulse, Stopped
 from modelreg.storage import Outcome, StorageRefusal
 from modelreg.transfer import MAX_RENEWALS, Transfer
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20})")
 Write = Callable[[bytes, int], None]
 
 
@@ -43,7 +43,7 @@ class Link:
                 self._url = None
 
     def _asked(self) -> str:
-        response = self._api.request("GET", self._path)
+        response = self._api.request("GET", self._path, may_redirect=True)
         location: str = response.headers.get("location", "")
         if response.status_code not in (302, 303, 307) or not location.startswith(("http://", "https://")):
             raise NotARegistry(f"{self._api.url}{self._path} did not say where the artifact is.")
@@ -117,7 +117,7 @@ class RangeReceiver:
             if (at, end) != (0, self._size_bytes):
                 raise Corrupt("A range was asked for, but everything was sent: something on the way knows no ranges.")
             length = response.headers.get("content-length")
-            if length is not None and int(length) != self._size_bytes:
+            if length is not None and length != str(self._size_bytes):
                 raise Corrupt(f"The artifact has {length} bytes, but the registry says {self._size_bytes}.")
             return
         found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))

@@ -9,7 +9,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -20,7 +19,7 @@ import httpx
 from modelreg.download import fetch
 from modelreg.errors import Ambiguous, InvalidInput, NotARegistry, NotFound
 from modelreg.http import Api, page_query, segment
-from modelreg.models import Health, Manifest, ManifestFile, Model, RegisteredModel
+from modelreg.models import Changed, Health, Manifest, ManifestFile, Model, RegisteredModel
 from modelreg.progress import Progress, Silence
 from modelreg.retry import Patience
 from modelreg.source import survey
@@ -126,7 +125,11 @@ class Registry:
         again after it was interrupted, it goes on where it stopped.
         """
         text = os.fspath(target)
-        is_folder = text.endswith(("/", os.sep)) or Path(text).is_dir()
+        if not text or "\0" in text:
+            raise InvalidInput(
+                "The target is empty, or none.", field="target", hint="Name a file or a directory; . is this one."
+            )
+        is_folder = text.endswith(("/", os.sep))
         model = self.get(model_id)
         return fetch(self._transfer(progress), model, Path(text), is_folder=is_folder, overwrite=overwrite)
 
@@ -153,9 +156,13 @@ class Registry:
         return islice(self._models(query), limit)
 
     def _models(self, query: Mapping[str, str]) -> Iterator[Model]:
-        with suppress(NotFound):  # which is how the registry says that there is none
+        try:
             for page in self._api.pages(builtins.list[Model], "/models", query):
                 yield from page
+        except NotFound:
+            # So the registry says that none passes the filters; without one, what answered is no registry.
+            if not query.keys() - {"limit"}:
+                raise
 
     def update(self, model_id: str, *, if_revision: int | None = None, **fields: Any) -> Model:
         """Replaces fields; None clears one. if_revision: only while the model is at that revision."""
@@ -166,7 +173,7 @@ class Registry:
         form = {name: _form_text(name, value) for name, value in fields.items()}
         path = f"/models/{segment(model_id)}"
         # Repeated after a lost answer, a change with a condition would fail on its own success.
-        self._api.request("PUT", path, data=form, headers=headers, repeats=if_revision is None)
+        self._api.answer(Changed, "PUT", path, data=form, headers=headers, repeats=if_revision is None)
         return self.get(model_id)
 
     def delete(self, model_id: str) -> None:
@@ -298,7 +305,7 @@ def _plain(field: str, value: Any) -> Any:
     if isinstance(value, set | frozenset):
         value = sorted(value)
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput(f"{field} cannot be sent as JSON.", field=field) from None
 
@@ -307,11 +314,13 @@ def _form_text(field: str, value: Any) -> str:
     """A value as a form carries it."""
     if value is None and field in ("name", "version"):
         raise InvalidInput(f"{field} cannot be cleared.", field=field)
-    if value is None or isinstance(value, str):
-        return value or ""
+    if value is None:
+        return ""
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(f"{field} must be finite.", field=field)
     plain = _plain(field, value)
+    if isinstance(plain, str):
+        return plain
     if field == "precision" and isinstance(plain, builtins.list):
         return ",".join(map(str, plain))
     return json.dumps(plain)

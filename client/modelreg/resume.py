@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelreg.errors import LocalError
-from modelreg.locks import open_alone
+from modelreg.locks import NO_LINK, open_alone
 
 SUFFIX = ".modelreg-upload"
 SAVE_SECONDS = 1.0
@@ -40,6 +40,7 @@ class UploadState(BaseModel):
     metadata_digest: str
     fingerprint: str
     model_id: str
+    former_id: str | None = None  # under which an upload of other bytes may still be open
     upload_id: str | None = None
     part_size: int | None = None
     sha256: str | None = None
@@ -97,13 +98,16 @@ class StateFile:
 
 
 @contextmanager
-def state_file(artifact: Path, clock: Callable[[], float]) -> Iterator[StateFile]:
-    """The state file of this artifact, nobody else's meanwhile. Raises LocalError if another process has it."""
-    path = artifact.with_name(f".{artifact.name}{SUFFIX}.json")
+def state_file(artifact: Path, goal: str, clock: Callable[[], float]) -> Iterator[StateFile]:
+    """The state file of this artifact and goal, nobody else's meanwhile. Raises LocalError if another process has it.
+
+    goal: a short hash of what it is to become, and where.
+    """
+    path = artifact.with_name(f".{artifact.name}.{goal}{SUFFIX}.json")
     lock = _open_lock(path)
     if lock is None:
         name = hashlib.sha256(os.fsencode(artifact)).hexdigest()[:32]
-        path = cache_folder() / f".{name}{SUFFIX}.json"
+        path = cache_folder() / f".{name}.{goal}{SUFFIX}.json"
         lock = _open_lock(path)
     if lock is None:
         raise LocalError(
@@ -132,7 +136,7 @@ def _open_lock(path: Path) -> int | None:
 def write_whole(path: Path, content: bytes) -> None:
     """The file has either its old content or the new one, whatever happens."""
     temporary = path.with_name(f"{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o600)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123
             file.write(content)

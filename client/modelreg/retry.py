@@ -110,7 +110,7 @@ def retry_after_seconds(header: str | None, now: Callable[[], float] = time.time
     """What a Retry-After header asks for, in either of its forms; None if it asks for nothing that can be read."""
     if not header:
         return None
-    if header.strip().isdigit():
+    if header.isascii() and header.strip().isdigit():
         return float(header)
     try:
         return max(0.0, parsedate_to_datetime(header).timestamp() - now())

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from modelreg.archive import Archive, Entry, Readable, ShortRead
 from modelreg.errors import InvalidInput, LocalError, SourceChanged, TooLarge
@@ -28,7 +28,7 @@ ZIP_TYPE, FILE_TYPE = "application/zip", "application/octet-stream"
 
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 _DRIVE = re.compile("[A-Za-z]:")
-_ENDS_OF_NAMES = re.compile(r"(?<![ .])[ .]*/")  # what Windows drops at the end of a name
+_ENDS_OF_NAMES = re.compile(r"(?<![ .])[ .]*/(?:[ .]*/)*")  # with `.`, empty names, and what Windows drops
 _OWN_FILES = re.compile(r"\..+\.modelreg-(upload|part)(\.json|\.lock)?(\.tmp)?")
 
 
@@ -49,6 +49,16 @@ class SourceFile:
     name: str
     size_bytes: int
     mtime_ns: int
+    ctime_ns: int  # which nobody can set back
+
+    @classmethod
+    def of(cls, path: Path, name: str, found: os.stat_result) -> Self:
+        return cls(path, name, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    @property
+    def stamp(self) -> tuple[int, int, int]:
+        """Differs when the content does, as far as stat can tell."""
+        return self.size_bytes, self.mtime_ns, self.ctime_ns
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,8 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """Differs when a path, size or time of modification does."""
-        told = [(file.name, file.size_bytes, file.mtime_ns) for file in self.files]
+        """Differs when a path, size, time of modification or of change does."""
+        told = [(file.name, *file.stamp) for file in self.files]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     @contextmanager
@@ -80,6 +90,10 @@ class Source:
 
 def survey(path: str | os.PathLike[str]) -> Source:
     """What registering this path would send. Raises InvalidInput, LocalError."""
+    if not os.fspath(path) or "\0" in os.fspath(path):
+        raise InvalidInput(
+            "The path is empty, or none.", field="path", hint="Name the file or the directory; . is this one."
+        )
     place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link, and lose the name it has here
     try:
         found = place.stat()
@@ -93,13 +107,14 @@ def survey(path: str | os.PathLike[str]) -> Source:
         raise InvalidInput(f"{place} is empty.", field="path")
     _check_utf8(place.name)
     media_type = ZIP_TYPE if place.suffix.lower() == ".zip" else FILE_TYPE
-    file = SourceFile(place, place.name, found.st_size, found.st_mtime_ns)
+    file = SourceFile.of(place, place.name, found)
     return Source(place, place.name, media_type, found.st_size, (file,), None)
 
 
 def _directory(place: Path) -> Source:
     if not place.name:
         raise InvalidInput(f"{place} has no name to give to the archive.", field="path")
+    _check_utf8(place.name)
     files = tuple(sorted(_walk(place, ""), key=lambda file: file.name.encode()))
     if not files:
         raise InvalidInput(f"{place} holds no file.", field="path")
@@ -133,7 +148,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[SourceFile]:
                 raise InvalidInput(f"{item.path} is a special file; only files are accepted.", field="path")
             elif not _OWN_FILES.fullmatch(item.name):
                 found = item.stat(follow_symlinks=False)
-                yield SourceFile(Path(item.path), name, found.st_size, found.st_mtime_ns)
+                yield SourceFile.of(Path(item.path), name, found)
 
 
 def check_name(name: str) -> None:
@@ -173,7 +188,7 @@ def check_clashes(names: list[str]) -> None:
 
 def _extracted_to(name: str) -> str:
     # NUL is in no name and sorts first, so a folder's files follow it at once.
-    key = _ENDS_OF_NAMES.sub("/", f"{name}/").strip("/").replace("/", "\0")
+    key = _ENDS_OF_NAMES.sub("/", f"/{name}/").strip("/").replace("/", "\0")
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).casefold())
 
 
@@ -195,7 +210,7 @@ def _opened(file: SourceFile) -> Iterator[Readable]:
 
 def _check_unchanged(file: SourceFile, descriptor: int) -> None:
     now = os.fstat(descriptor)
-    if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
+    if not stat.S_ISREG(now.st_mode) or SourceFile.of(file.path, file.name, now).stamp != file.stamp:
         raise SourceChanged(f"{file.path} changed while it was being registered.")
 
 

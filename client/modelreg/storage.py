@@ -9,7 +9,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -72,13 +71,16 @@ class Storage:
 
         Raises StorageRefusal, and Stopped as soon as stop is set.
         """
-        own = httpx.Headers(headers)
+        own = {name: value for name, value in headers.items() if name.lower() != "content-length"}
         own["Content-Length"] = str(len(body))
         with self._calling("PUT", url, own, _pieces(body, sent, stop)) as response:
             response.read()
             if response.status_code != 200:
                 raise _refusal(response)
-            return str(response.headers.get("etag", ""))
+            etag: str = response.headers.get("etag", "")
+            if not etag:
+                raise StorageRefusal(Outcome.TRANSIENT, "the answer has no ETag")
+            return etag
 
     @contextmanager
     def get(self, url: str, first: int, end: int) -> Iterator[httpx.Response]:
@@ -96,17 +98,12 @@ class Storage:
     def _calling(
         self, method: str, url: str, headers: Mapping[str, str], content: Iterator[memoryview] | None
     ) -> Iterator[httpx.Response]:
-        parts = urlsplit(url)
-        # httpx logs the URL of each request: what it gets to see is the URL without its secret, the rest travels as
-        # the "target" extension.
-        target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
         try:
             request = self._client.build_request(
                 method,
-                f"{parts.scheme}://{parts.netloc}{parts.path}",
+                url,
                 headers=headers,
                 content=content,  # type: ignore[arg-type]  # memoryviews are sent without a copy of the whole
-                extensions={"target": target.encode("ascii")},
             )
             response = self._client.send(request, stream=True, follow_redirects=False)
             try:
@@ -117,7 +114,7 @@ class Storage:
             raise StorageRefusal(Outcome.REFUSED, "the registry gave an address that is none") from None
         except httpx.HTTPError as exc:
             # Not chained: the request that hangs on httpx's errors has the URL's headers.
-            raise StorageRefusal(Outcome.TRANSIENT, _in_words(exc, parts.hostname or "")) from None
+            raise StorageRefusal(Outcome.TRANSIENT, _in_words(exc, httpx.URL(url).host)) from None
 
 
 def _pieces(body: memoryview, sent: Callable[[int], None], stop: threading.Event) -> Iterator[memoryview]:

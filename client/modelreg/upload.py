@@ -2,7 +2,7 @@
 
 The registry checks everything it can before a byte moves, and registers nothing before all bytes are stored. The
 state file is written before the upload is announced, so that no crash leaves an upload that nobody remembers. A
-failure that trying again cannot mend removes it; all others, Ctrl-C included, keep it.
+failure that trying again cannot mend removes it, and drops the upload; all others, Ctrl-C included, keep both.
 """
 
 import hashlib
@@ -34,6 +34,8 @@ from modelreg.transfer import Transfer
 
 SINGLE_PUT_BYTES = 64 * 1024**2  # up to here the registry wants the SHA-256 first, and all bytes in one PUT
 COMPLETE_READ_SECONDS = 120.0
+GOAL_DIGITS = 8
+_GOAL_FIELDS = ("name", "version", "project_id", "project_name", "precision")  # what tells versions apart
 _FINAL = (InvalidInput, Conflict, UploadClosed, TooLarge, SourceChanged)
 
 
@@ -44,14 +46,13 @@ def publish(
     new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
 ) -> Model:
     """The model, READY. metadata: the stated fields of POST /uploads; new_id is called if the id is not stated."""
-    with state_file(source.path, transfer.patience.clock) as file:
+    goal = digest_of({"url": transfer.api.url, **{field: metadata.get(field) for field in _GOAL_FIELDS}})
+    with state_file(source.path, goal[:GOAL_DIGITS], transfer.patience.clock) as file:
         registration = _Registration(transfer, file, source, metadata, new_id)
         try:
             model = registration.run()
         except _FINAL as exc:
-            if isinstance(exc, SourceChanged):
-                registration.abort()
-            file.remove()
+            registration.give_up(exc)
             raise
         except BaseException:
             registration.keep()
@@ -79,6 +80,7 @@ class _Registration:
         self._metadata = metadata
         self._identity = (self._api.url, digest_of(metadata), source.fingerprint)
         self._state: UploadState | None = None
+        self._former_id: str | None = None
 
     def run(self) -> Model:
         left_behind = self._left_behind()
@@ -86,8 +88,17 @@ class _Registration:
             return left_behind
         try:
             return self._sent(left_behind or self._begun())
-        except UploadLost:
+        except (UploadLost, AlreadyStored):
             return self._after_loss()
+
+    def give_up(self, error: RegistryError) -> None:
+        """Drops upload and state, unless the refusal of an announced upload is not the registry's own."""
+        is_final = isinstance(error, SourceChanged) or "code" in vars(error)  # which only the registry gives it
+        if self._state and self._state.upload_id and not is_final:
+            self.keep()
+            return
+        self.abort()
+        self._file.remove()
 
     def keep(self) -> None:
         """Leaves all that is known to the next run."""
@@ -99,14 +110,14 @@ class _Registration:
         """Drops the upload, as far as that can be done now: the registry drops it later in any case."""
         if self._state and self._state.upload_id:
             with suppress(RegistryError):
-                self._api.request("DELETE", f"/uploads/{segment(self._state.upload_id)}")
+                self._api.delete(f"/uploads/{segment(self._state.upload_id)}")
 
     def _left_behind(self) -> Upload | Model | None:
         """What an interrupted run got to: an upload to go on with, a model that was complete after all, or nothing."""
         self._state = self._file.load()
         if self._state is None:
             return None
-        is_ours = self._state.is_for(*self._identity)
+        is_ours = self._state.is_for(*self._identity) and self._is_of_same_bytes(self._state)
         if is_ours and not self._state.upload_id:
             return None  # whether it was announced, announcing it again tells
         upload = self._status() if self._state.upload_id else None
@@ -117,8 +128,21 @@ class _Registration:
             if is_ours:
                 return upload
             self.abort()
-        self._state = None
+        self._forget()
         return None
+
+    def _forget(self) -> None:
+        """The next upload has a new id; should the old one still be open after all, it is known as ours."""
+        self._former_id = self._state.model_id if self._state else None
+        self._state = None
+
+    def _is_of_same_bytes(self, state: UploadState) -> bool:
+        """Whether the source is what was announced; of a large one that is seen while it is sent."""
+        return state.sha256 in (None, self._small_sha256() or state.sha256)
+
+    def _small_sha256(self) -> str | None:
+        """SHA-256 of a source that is announced with it; None for a larger one."""
+        return hashlib.sha256(self._body()).hexdigest() if self._source.size_bytes <= SINGLE_PUT_BYTES else None
 
     def _status(self) -> Upload | None:
         if self._state is None or not self._state.upload_id:
@@ -132,25 +156,32 @@ class _Registration:
         """S3 lost the upload, or joined it without our hearing of it."""
         upload = self._status()
         if upload and upload.stored:
-            return self._completed(upload)
+            with suppress(UploadLost, AlreadyStored):
+                return self._completed(upload)
         self._transfer.progress.note("the upload is gone from S3: sending everything again")
         self.abort()
-        self._state = None
+        self._forget()
         try:
             return self._sent(self._begun())
-        except UploadLost:
-            raise UploadClosed("S3 lost the upload twice.") from None
+        except (UploadLost, AlreadyStored):
+            raise UploadClosed("S3 lost the upload twice.", code=UploadClosed.code) from None
 
     def _begun(self) -> Upload:
         """A new upload, or the one an earlier run had announced without hearing of it."""
         was_announced = self._state is not None or "id" not in self._metadata
         state = self._state or self._new_state()
         self._state = state
+        state.sha256 = self._small_sha256()
         self._file.save(state)
         attempts = Attempts(self._transfer.patience, self._transfer.patience.call_attempts)
         try:
             begun = self._api.answer(Begun, "POST", "/uploads", json=self._announcement(state), attempts=attempts)
         except Conflict as conflict:
+            if conflict.upload_id and conflict.holder == state.former_id:
+                with suppress(NotFound, UploadClosed):
+                    self._api.delete(f"/uploads/{segment(conflict.upload_id)}")
+                state.former_id = None
+                return self._begun()
             is_own = conflict.holder == state.model_id and (was_announced or attempts.failures)
             if not is_own or not conflict.upload_id:
                 raise
@@ -166,13 +197,15 @@ class _Registration:
         base_url, metadata_digest, fingerprint = self._identity
         model_id = str(self._metadata.get("id") or self._new_id())
         return UploadState(
-            base_url=base_url, metadata_digest=metadata_digest, fingerprint=fingerprint, model_id=model_id
+            base_url=base_url,
+            metadata_digest=metadata_digest,
+            fingerprint=fingerprint,
+            model_id=model_id,
+            former_id=self._former_id,
         )
 
     def _announcement(self, state: UploadState) -> dict[str, Any]:
         source = self._source
-        if source.size_bytes <= SINGLE_PUT_BYTES:
-            state.sha256 = hashlib.sha256(self._body()).hexdigest()
         announced = {
             "id": state.model_id,
             "file_name": source.file_name,
@@ -210,7 +243,14 @@ class _Registration:
             raise NotARegistry("The registry wants a large artifact in a single PUT, which this client does not do.")
 
         def renew() -> PartTarget:
-            return _target(self._status() or upload)
+            now = self._status()
+            if now is None:
+                raise UploadLost
+            if now.state not in ("OPEN", "COMPLETED"):
+                raise UploadClosed(f"The upload has ended: it is {now.state}.", state=now.state, code=UploadClosed.code)
+            if now.stored:
+                raise AlreadyStored
+            return _target(now)
 
         sender = Sender(self._transfer, threading.Event())
         with suppress(AlreadyStored):

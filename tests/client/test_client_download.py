@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from modelreg import ConnectionFailed, Corrupt, Forbidden, LocalError, NotARegistry, NotFound, Registry
+from modelreg import ConnectionFailed, Corrupt, Forbidden, InvalidInput, LocalError, NotARegistry, NotFound, Registry
 from modelreg.download import base_name
 from modelreg.locks import open_alone
 
@@ -282,6 +282,77 @@ def test_an_existing_file_is_not_overwritten_unasked(
     assert ranges_asked(fake) == []
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+@pytest.mark.parametrize("content", [b"mine", CONTENT])
+def test_a_file_that_appears_meanwhile_is_not_overwritten_unasked(
+    registry: Registry, model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, has_links: bool
+) -> None:
+    class Meddling(Watched):
+        def start(self, label: str, total_bytes: int, done_bytes: int) -> None:
+            (tmp_path / "model.zip").write_bytes(content)
+
+    def refuse(_from: Path, _to: Path) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+
+    if content == CONTENT:
+        registry.download(model_id, tmp_path, progress=Meddling())
+        assert names_in(tmp_path) == ["model.zip"]
+    else:
+        with pytest.raises(LocalError, match="exists already"):
+            registry.download(model_id, tmp_path, progress=Meddling())
+    assert (tmp_path / "model.zip").read_bytes() == content
+
+
+def test_a_file_system_without_links_takes_a_download_too(
+    registry: Registry, model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_from: Path, _to: Path) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    assert registry.download(model_id, tmp_path).read_bytes() == CONTENT
+    assert names_in(tmp_path) == ["model.zip"]
+
+
+def test_a_finished_file_stays_whole_whatever_becomes_of_its_other_name(
+    fake: FakeRegistry, registry: Registry, model_id: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "model.zip"
+    finished = tmp_path / "moved.zip"
+    finished.write_bytes(b"whole")
+    os.link(finished, partial_of(target, model_id))
+
+    registry.download(model_id, target)
+
+    assert (finished.read_bytes(), target.read_bytes()) == (b"whole", CONTENT)
+
+
+def test_the_sidecar_vouches_only_for_what_is_on_disk(
+    fake: FakeRegistry, registry: Registry, model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("modelreg.download._flush", lambda _descriptor: done.append("flushed"))
+    monkeypatch.setattr("modelreg.download.write_whole", lambda _path, _content: done.append("noted"))
+
+    interrupt(fake, registry, model_id, tmp_path / "model.zip")
+
+    assert done == ["flushed", "noted"] * (len(done) // 2) != []
+
+
+def test_without_a_stated_sha256_nothing_is_resumed(
+    fake: FakeRegistry, registry: Registry, tmp_path: Path, watched: Watched
+) -> None:
+    model_id = fake.add_model(CONTENT, sha256=None)["id"]
+
+    interrupt(fake, registry, model_id, tmp_path / "model.zip")
+
+    assert names_in(tmp_path) == []
+
+
 def test_an_existing_file_is_overwritten_when_asked(registry: Registry, model_id: str, tmp_path: Path) -> None:
     (tmp_path / "model.zip").write_bytes(b"mine")
 
@@ -370,6 +441,40 @@ def test_without_a_file_url_the_name_is_the_one_s3_gives(
 @pytest.mark.parametrize("path", ["", "a/", "a/..", ".", "/", "\\", "a/\n"])
 def test_a_path_without_a_name_gives_none(path: str) -> None:
     assert base_name(path) is None
+
+
+def test_an_empty_target_is_not_the_current_directory(registry: Registry, model_id: str) -> None:
+    with pytest.raises(InvalidInput, match="empty"):
+        registry.download(model_id, "")
+
+
+def test_a_link_that_somebody_laid_is_not_written_through(registry: Registry, model_id: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"keep me")
+    partial_of(tmp_path / "model.zip", model_id).symlink_to(victim)
+
+    with pytest.raises(LocalError):
+        registry.download(model_id, tmp_path / "model.zip")
+
+    assert victim.read_bytes() == b"keep me"
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_target_that_cannot_be_looked_at_is_an_error_of_this_machine(
+    registry: Registry, model_id: str, tmp_path: Path, end: str
+) -> None:
+    with pytest.raises(LocalError):
+        registry.download(model_id, f"{tmp_path}/{'x' * 300}{end}")
+
+
+@pytest.mark.parametrize("value", ["bytes \u0661-2/3", f"bytes 0-1/{'9' * 5000}"])
+def test_an_odd_range_is_refused_in_our_words(
+    fake: FakeRegistry, registry: Registry, model_id: str, tmp_path: Path, value: str
+) -> None:
+    fake.fail("GET", f"/objects/{model_id}", httpx.Response(206, headers={"Content-Range": value.encode()}))
+
+    with pytest.raises(Corrupt):
+        registry.download(model_id, tmp_path)
 
 
 def test_an_unknown_model_is_not_found(registry: Registry, tmp_path: Path) -> None:

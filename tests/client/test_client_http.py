@@ -2,7 +2,10 @@
 
 import base64
 import logging
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -29,6 +32,8 @@ from modelreg import (
 from modelreg.answers import error_of
 from modelreg.http import split_credentials
 from modelreg.retry import Attempts, Patience, Pulse, retry_after_seconds
+from modelreg.storage import Storage, StorageRefusal
+from modelreg.transfer import JOIN_SECONDS, join_soon
 
 from tests.client.conftest import Waits
 from tests.client.fake_registry import BASE, FakeRegistry, problem
@@ -90,6 +95,13 @@ def refusal(response: httpx.Response) -> RegistryError:
         (httpx.Response(404, text="<html>", headers=HTML), NotARegistry, {}),
         (httpx.Response(502, text="<html>", headers=HTML), Unavailable, {}),
         (httpx.Response(401, text="<html>", headers=HTML), Unauthorized, {}),
+        (httpx.Response(413, text="<html>", headers=HTML), TooLarge, {}),
+        (problem(422, "upload_incomplete", parts=5), UploadIncomplete, {"parts": ()}),
+        (problem(409, "conflict", holder=1, upload_id=["a"]), Conflict, {"holder": None, "upload_id": None}),
+        (problem(422, "invalid_input", field={}), InvalidInput, {"field": None}),
+        (httpx.Response(422, json={"detail": [{"loc": None, "msg": "bad"}]}), InvalidInput, {}),
+        (httpx.Response(422, json={"detail": "", "errors": 5}), InvalidInput, {}),
+        (httpx.Response(503, headers={"Retry-After": b"\xb2"}), Unavailable, {"retry_after_seconds": None}),
         (httpx.Response(418, text="teapot"), InvalidInput, {}),
         (httpx.Response(400, content=b"[1]", headers=JSON), InvalidInput, {}),
         (httpx.Response(400, content=b"{", headers=JSON), InvalidInput, {}),
@@ -197,6 +209,62 @@ def test_neither_token_nor_presigned_url_is_shown_or_logged(
     assert "secret" not in repr(registry._api)
 
 
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """The first line of each request that a proxy heard; it refuses them all."""
+    heard: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    heard.append(connection.recv(65536).partition(b"\r\n")[0])
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("HTTPS_PROXY", url)
+        monkeypatch.setenv("HTTP_PROXY", url)
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield heard
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("https://s3.test/b/k?X-Amz-Credential=a%2Fb&X-Amz-Signature=secret", b"CONNECT s3.test:443 HTTP/1.1"),
+        (
+            "http://s3.test/b/k?X-Amz-Credential=a%2Fb&X-Amz-Signature=sign",
+            b"GET http://s3.test/b/k?X-Amz-Credential=a%2Fb&X-Amz-Signature=sign HTTP/1.1",
+        ),
+    ],
+)
+def test_a_proxy_hears_no_more_of_a_presigned_url_than_it_must(proxy: list[bytes], url: str, line: bytes) -> None:
+    storage = Storage(timeout_seconds=5, parallel=1)
+
+    with pytest.raises(StorageRefusal), storage.get(url, 0, 1):
+        pass
+    storage.close()
+
+    assert proxy == [line]
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpcore.http11", "httpcore.connection", "httpcore.proxy"])
+def test_the_query_of_a_url_is_cut_from_every_line_of_the_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    url = "https://s3.test/b/k?X-Amz-Signature=secret"
+
+    with caplog.at_level(logging.DEBUG):
+        logging.getLogger(name).debug("headers %r of %s", [(b"Location", url.encode()), (b"ETag", b"1")], url)
+
+    assert caplog.messages == [
+        "headers [(b'Location', b'https://s3.test/b/k?...'), (b'ETag', b'1')] of https://s3.test/b/k?..."
+    ]
+
+
 def test_the_token_goes_to_the_registry(fake: FakeRegistry, registry: Registry) -> None:
     fake.add_model(b"small", id="model-000000000001")
 
@@ -261,7 +329,8 @@ def test_a_conditional_change_whose_answer_was_lost_is_not_repeated(
 
 
 def test_a_conditional_change_that_was_not_begun_is_repeated(answering: Callable[..., Registry], waits: Waits) -> None:
-    registry = answering(httpx.ConnectError("refused"), problem(503, "unavailable"), httpx.Response(200, json=MODEL))
+    done, model = httpx.Response(200, json={"status": "completed"}), httpx.Response(200, json=MODEL)
+    registry = answering(httpx.ConnectError("refused"), problem(503, "unavailable"), done, model)
 
     registry.update("model-000000000001", score=1, if_revision=3)
 
@@ -278,6 +347,28 @@ def test_a_deletion_of_nothing_is_not_found(answering: Callable[..., Registry]) 
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(301, headers={"Location": "https://elsewhere.test/"}),
+        httpx.Response(200, text="<html>log in</html>", headers=HTML),
+    ],
+)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda registry: registry.delete("model-000000000001"),
+        lambda registry: registry.abort_upload("upload-1"),
+        lambda registry: registry.update("model-000000000001", score=1),
+    ],
+)
+def test_a_change_that_no_registry_confirmed_is_not_done(
+    answering: Callable[..., Registry], change: Callable[[Registry], None], answer: httpx.Response
+) -> None:
+    with pytest.raises(NotARegistry):
+        change(answering(answer, httpx.Response(200, json=MODEL)))
+
+
+@pytest.mark.parametrize(
     ("header", "seconds"),
     [
         (None, None), ("", None), ("5", 5.0), ("soon", None), ("Wed, 21 Oct 2015 07:28:10 GMT", 10.0),
@@ -286,6 +377,18 @@ def test_a_deletion_of_nothing_is_not_found(answering: Callable[..., Registry]) 
 )  # fmt: skip
 def test_retry_after_is_read_in_both_its_forms(header: str | None, seconds: float | None) -> None:
     assert retry_after_seconds(header, now=lambda: 1445412480.0) == seconds
+
+
+def test_threads_that_hang_are_waited_for_together() -> None:
+    waits = Waits()
+
+    class Hanging(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            waits.seconds.append(timeout or 0.0)
+
+    join_soon([Hanging(), Hanging(), Hanging()], waits.clock)
+
+    assert waits.seconds == [JOIN_SECONDS, 0.0, 0.0]
 
 
 def test_waits_have_full_jitter_and_a_cap() -> None:

@@ -90,6 +90,34 @@ def test_a_search_that_finds_nothing_is_empty(registry: Registry) -> None:
     assert list(registry.search(name="nothing")) == []
 
 
+@pytest.mark.parametrize("limit", [None, 5])
+def test_a_list_that_is_not_found_is_no_empty_registry(registry: Registry, limit: int | None) -> None:
+    with pytest.raises(NotFound):
+        list(registry.list(limit=limit))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda registry: registry.register(__file__, name="\ud800", version="v1"),
+        lambda registry: registry.register(__file__, name="n", version="v1", tags={"\ud800": "a"}),
+        lambda registry: registry.update("model-1", description="\ud800"),
+        lambda registry: registry.edit_registered_model("detector", tags={"a": "\ud800"}),
+        lambda registry: list(registry.search(name="\ud800")),
+        lambda registry: registry.get("\ud800"),
+        lambda registry: registry.register("a\0b", name="n", version="v1"),
+        lambda registry: registry.download("model-1", "a\0b"),
+    ],
+)
+def test_text_that_cannot_be_sent_is_refused_before_any_request(
+    registry: Registry, routes: Routes, call: Callable[[Registry], None]
+) -> None:
+    with pytest.raises(InvalidInput):
+        call(registry)
+
+    assert routes.requests == []
+
+
 def test_a_search_sends_its_filters_as_they_are(registry: Registry, routes: Routes) -> None:
     routes.answers["GET /models"] = page([model(1)])
 

@@ -4,11 +4,12 @@ import io
 import os
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from modelreg.errors import InvalidInput, LocalError, SourceChanged, TooLarge
-from modelreg.source import Source, survey
+from modelreg.source import Source, check_clashes, survey
 
 from chalicelib.registry.archives import inspect_archive
 
@@ -94,6 +95,13 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         survey(tmp_path / "empty.onnx")
 
 
+def test_an_empty_path_is_not_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree(tmp_path / "m", a=b"1"))
+
+    with pytest.raises(InvalidInput, match="empty"):
+        survey("")
+
+
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="nothing_here"):
         survey(tmp_path / "nothing_here")
@@ -134,10 +142,24 @@ def test_files_that_are_one_on_some_devices_are_refused(tmp_path: Path, other: s
         survey(root)
 
 
+@pytest.mark.parametrize("other", ["a/ /b", "a/. ./b.", " /A /B"])
+def test_folders_whose_names_some_devices_drop_hide_no_clash(other: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot both be extracted"):
+        check_clashes(["a/b", other])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
 def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     root = tree(tmp_path / "m", a=b"1")
     Path(os.fsdecode(os.fsencode(root) + b"/\xff")).write_bytes(b"2")
+
+    with pytest.raises(InvalidInput, match="UTF-8"):
+        survey(root)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
+def test_a_directory_whose_own_name_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    root = tree(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")), a=b"1")
 
     with pytest.raises(InvalidInput, match="UTF-8"):
         survey(root)
@@ -189,6 +211,17 @@ def test_a_file_that_changes_before_it_is_read_stops_the_reading(
 
     with pytest.raises(SourceChanged):
         bytes_of(source)
+
+
+def test_a_time_of_modification_that_was_set_back_does_not_hide_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    now = survey(path)
+    before = replace(now, files=(replace(now.files[0], ctime_ns=1),))
+
+    assert before.fingerprint != now.fingerprint
+    with pytest.raises(SourceChanged), before.open():
+        pass
 
 
 @pytest.mark.parametrize("is_directory", [True, False])

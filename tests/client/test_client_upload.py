@@ -4,7 +4,10 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,16 +20,19 @@ from modelreg import (
     InvalidInput,
     LocalError,
     Registry,
+    RegistryError,
     SourceChanged,
     Unavailable,
+    UploadClosed,
     UploadIncomplete,
 )
 from modelreg.locks import open_alone
-from modelreg.resume import SentPart, UploadState, state_file
+from modelreg.resume import SentPart, UploadState, digest_of, state_file
 from modelreg.retry import Patience
+from modelreg.source import Source
 
 from tests.client.conftest import Waits, Watched
-from tests.client.fake_registry import BASE, FakeRegistry, problem, s3_error
+from tests.client.fake_registry import BASE, FakeRegistry, FakeUpload, problem, s3_error
 
 LOST = httpx.ReadError("connection reset")
 
@@ -36,7 +42,9 @@ def register(registry: Registry, path: Path, **more: object) -> object:
 
 
 def state_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.modelreg-upload.json")
+    """Where an upload by register() to the registry at BASE is remembered."""
+    metadata = {"name": "detector", "version": "v1", "project_id": None, "project_name": None, "precision": None}
+    return path.with_name(f".{path.name}.{digest_of({'url': BASE, **metadata})[:8]}.modelreg-upload.json")
 
 
 def left_beside(path: Path) -> list[str]:
@@ -444,7 +452,7 @@ def test_an_upload_that_s3_joined_already_is_completed_at_once(
     assert [request.method for request in fake.requests] == ["GET", "POST"]
 
 
-@pytest.mark.parametrize("change", ["metadata", "source"])
+@pytest.mark.parametrize("change", ["description", "source"])
 def test_the_state_of_something_else_is_dropped_and_its_upload_aborted(
     fake: FakeRegistry, registry: Registry, artifact: Path, change: str
 ) -> None:
@@ -452,10 +460,58 @@ def test_the_state_of_something_else_is_dropped_and_its_upload_aborted(
     if change == "source":
         artifact.write_bytes(b"other" * 1000)
 
-    registry.register(artifact, name="detector", version="v2" if change == "metadata" else "v1")
+    register(registry, artifact, **({"description": "another"} if change == "description" else {}))
 
     assert fake.uploads["upload-0"].state == "ABORTED"
     assert fake.uploads["upload-1"].state == "COMPLETED"
+
+
+def test_another_version_leaves_an_interrupted_upload_to_be_resumed(
+    fake: FakeRegistry, registry: Registry, artifact: Path
+) -> None:
+    interrupt(fake, registry, artifact)
+
+    registry.register(artifact, name="detector", version="v2")
+    assert fake.uploads["upload-0"].state == "OPEN"
+    register(registry, artifact)
+
+    assert fake.uploads["upload-0"].state == "COMPLETED"
+    assert left_beside(artifact) == []
+
+
+def test_another_registry_leaves_an_interrupted_upload_to_be_resumed(
+    fake: FakeRegistry, registry: Registry, artifact: Path, patience: Patience
+) -> None:
+    interrupt(fake, registry, artifact)
+    other = FakeRegistry()
+
+    with Registry("https://other.test/prod/api", transport=other.transport, patience=patience) as elsewhere:
+        register(elsewhere, artifact)
+
+    assert other.requests[0].method == "POST"
+    assert left_beside(artifact) == [state_of(artifact).name]
+
+
+def test_an_upload_whose_announcement_was_lost_does_not_block_what_changed_since(
+    fake: FakeRegistry, registry: Registry, artifact: Path
+) -> None:
+    def crash(request: httpx.Request) -> httpx.Response | None:
+        if request.url.path.endswith("/uploads"):
+            fake._dispatch(request)
+            raise KeyboardInterrupt
+        return None
+
+    fake.faults.append(crash)
+    with pytest.raises(KeyboardInterrupt):
+        register(registry, artifact)
+    fake.faults.clear()
+    artifact.write_bytes(b"other" * 1000)
+
+    model = register(registry, artifact)
+
+    assert fake.contents[model.id] == b"other" * 1000  # type: ignore[attr-defined]
+    assert fake.uploads["upload-0"].state == "ABORTED"
+    assert left_beside(artifact) == []
 
 
 @pytest.mark.parametrize("state", ["EXPIRED", "FAILED", "ABORTED", "unknown"])
@@ -464,7 +520,7 @@ def test_an_upload_that_is_closed_is_begun_anew(
 ) -> None:
     interrupt(fake, registry, artifact)
     if state == "unknown":
-        fake.uploads["upload-9"] = fake.uploads.pop("upload-0")
+        fake.uploads.clear()
     else:
         fake.uploads["upload-0"].state = state
 
@@ -482,6 +538,172 @@ def test_an_upload_that_s3_lost_is_begun_anew_once(
 
     assert fake.contents[model.id] == artifact.read_bytes()  # type: ignore[attr-defined]
     assert fake.uploads["upload-0"].state == "ABORTED"
+
+
+@pytest.fixture
+def single(patience: Patience) -> FakeRegistry:
+    """A registry that wants the artifact in one PUT."""
+    return FakeRegistry(single_limit=10**9)
+
+
+@pytest.fixture
+def singly(single: FakeRegistry, patience: Patience) -> Iterator[Registry]:
+    with Registry(BASE, transport=single.transport, patience=patience) as registry:
+        yield registry
+
+
+@pytest.mark.parametrize("moment", ["announced", "stored", "completed"])
+def test_other_bytes_than_on_disk_are_never_registered(
+    single: FakeRegistry, singly: Registry, artifact: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    monkeypatch.setattr(Source, "fingerprint", "the same")  # as where times are coarse
+
+    def fault(request: httpx.Request) -> httpx.Response | None:
+        is_complete = request.url.path.endswith("/complete")
+        if is_complete and moment == "completed":
+            single._dispatch(request)
+        if is_complete or (request.method == "PUT" and moment == "announced"):
+            raise KeyboardInterrupt
+        return None
+
+    single.faults.append(fault)
+    with pytest.raises(KeyboardInterrupt):
+        register(singly, artifact)
+    single.faults.clear()
+    artifact.write_bytes(b"B" * artifact.stat().st_size)
+
+    model = register(singly, artifact)
+
+    assert single.contents[model.id] == artifact.read_bytes()  # type: ignore[attr-defined]
+    assert left_beside(artifact) == []
+
+
+def test_a_refusal_without_a_code_of_the_registry_does_not_cost_what_was_sent(
+    fake: FakeRegistry, registry: Registry, artifact: Path
+) -> None:
+    fake.fail("POST", "/complete", httpx.Response(400, text="Bad Request"))
+    with pytest.raises(InvalidInput):
+        register(registry, artifact)
+    fake.requests.clear()
+
+    register(registry, artifact)
+
+    assert fake.calls("PUT", "") == []
+    assert len(fake.uploads) == 1
+    assert left_beside(artifact) == []
+
+
+def test_an_upload_that_is_refused_for_good_does_not_block_the_next(
+    fake: FakeRegistry, registry: Registry, artifact: Path
+) -> None:
+    fake.fail("POST", "/complete", problem(409, "conflict", holder="model-of-another"))
+
+    with pytest.raises(Conflict):
+        register(registry, artifact)
+
+    assert fake.uploads["upload-0"].state == "ABORTED"
+    assert left_beside(artifact) == []
+
+
+@pytest.mark.parametrize("ended", [None, "ABORTED"])
+def test_a_put_that_arrived_unheard_until_its_url_expired_is_completed_or_said_to_be_closed(
+    single: FakeRegistry, singly: Registry, artifact: Path, ended: str | None
+) -> None:
+    single.lose_answer("PUT", "/upload-0")
+    single.fail("PUT", "/upload-0", s3_error(403, "AccessDenied"))
+    upload_of = single._status
+
+    def status(upload_id: str) -> httpx.Response:
+        told = json.loads(upload_of(upload_id).content)
+        return httpx.Response(200, json={**told, "url": None, "headers": None, "state": ended or told["state"]})
+
+    single._status = status  # type: ignore[method-assign]
+
+    if ended:
+        with pytest.raises(UploadClosed) as caught:
+            register(singly, artifact)
+        assert caught.value.state == ended
+    else:
+        model = register(singly, artifact)
+        assert single.contents[model.id] == artifact.read_bytes()  # type: ignore[attr-defined]
+
+
+def test_an_upload_that_is_lost_while_missing_parts_are_sent_is_begun_anew(
+    fake: FakeRegistry, registry: Registry, artifact: Path
+) -> None:
+    def complete(upload: FakeUpload, body: dict[str, Any]) -> httpx.Response:
+        if upload.id == "upload-0":
+            upload.content = artifact.read_bytes()
+            return problem(422, "upload_incomplete", parts=[1, 2])
+        return completed(upload, body)
+
+    def fault(request: httpx.Request) -> httpx.Response | None:
+        is_gone = fake.uploads and fake.uploads["upload-0"].content is not None
+        return s3_error(404, "NoSuchUpload") if is_gone and "/part/upload-0/" in request.url.path else None
+
+    completed = fake._complete
+    fake._complete = complete  # type: ignore[method-assign]
+    fake.faults.append(fault)
+
+    model = register(registry, artifact)
+
+    assert fake.contents[model.id] == artifact.read_bytes()  # type: ignore[attr-defined]
+    assert fake.uploads["upload-0"].state == "ABORTED"
+
+
+@pytest.mark.parametrize("ending", ["/3", "/upload-0"])
+def test_a_put_that_is_answered_without_an_etag_is_sent_again(
+    fake: FakeRegistry, registry: Registry, artifact: Path, waits: Waits, ending: str
+) -> None:
+    fake.single_limit = 0 if ending == "/3" else 10**9
+    fake.fail("PUT", ending, httpx.Response(200))
+
+    model = register(registry, artifact)
+
+    assert fake.contents[model.id] == artifact.read_bytes()  # type: ignore[attr-defined]
+    assert len(waits.seconds) == 1
+
+
+def test_headers_that_cannot_be_sent_end_the_upload_in_our_words(
+    fake: FakeRegistry, registry: Registry, artifact: Path
+) -> None:
+    target = {"number": 1, "url": "https://s3.test/part", "headers": {"x-amz-meta": "\u20ac"}}
+    fake.fail("POST", "/parts", httpx.Response(200, json={"parts": [{**target, "number": n} for n in range(1, 7)]}))
+
+    with pytest.raises(RegistryError, match="S3 refuses"):
+        register(registry, artifact)
+
+
+@pytest.mark.parametrize(("most", "count"), [(10**9, 6), (3500, 3), (1, 2)])
+def test_large_parts_take_no_more_memory_than_small_ones(
+    registry: Registry, artifact: Path, monkeypatch: pytest.MonkeyPatch, most: int, count: int
+) -> None:
+    made: list[int] = []
+
+    class Counted(bytearray):
+        def __init__(self, size: int) -> None:
+            made.append(size)
+            super().__init__(size)
+
+    monkeypatch.setattr("modelreg.parts.MAX_BUFFERED_BYTES", most)
+    monkeypatch.setattr("modelreg.parts.bytearray", Counted, raising=False)
+
+    register(registry, artifact)
+
+    assert made == [1000] * count
+
+
+def test_a_link_that_somebody_laid_is_not_written_through(registry: Registry, artifact: Path) -> None:
+    victim = artifact.with_name("victim")
+    victim.write_bytes(b"keep me")
+    for ending in (".json.tmp", ".lock"):
+        link = state_of(artifact).with_name(state_of(artifact).name.removesuffix(".json") + ending)
+        link.symlink_to(victim)
+        with suppress(LocalError):
+            register(registry, artifact)
+        link.unlink(missing_ok=True)
+
+    assert victim.read_bytes() == b"keep me"
 
 
 def test_a_damaged_state_file_costs_nothing_but_a_new_start(
@@ -528,7 +750,7 @@ def test_a_folder_that_takes_no_file_has_its_state_in_the_cache(
 
 def test_what_a_thread_records_too_late_is_not_written(artifact: Path, waits: Waits) -> None:
     state = UploadState(base_url="u", metadata_digest="m", fingerprint="f", model_id="i")
-    with state_file(artifact, waits.clock) as file:
+    with state_file(artifact, "0123abcd", waits.clock) as file:
         file.save(state)
         file.remove()
 
