@@ -3,6 +3,7 @@
 import io
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -124,13 +125,17 @@ def test_a_file_shorter_than_announced_is_noticed() -> None:
         stream.readinto(memoryview(bytearray(100)))
 
 
-@pytest.mark.skipif(not shutil.which("unzip"), reason="needs unzip")
+# unzip judges where it is installed; Python's own reader judges everywhere.
+JUDGES = [[sys.executable, "-m", "zipfile", "-t"], *([["unzip", "-tq"]] if shutil.which("unzip") else [])]
+
+
+@pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge[0].rpartition("/")[2])
 @pytest.mark.parametrize("zip64_from", [10, 0xFFFF_FFFF])
-def test_unzip_reads_it(tmp_path: Path, zip64_from: int) -> None:
+def test_other_tools_read_it(tmp_path: Path, zip64_from: int, judge: list[str]) -> None:
     files = {"model.xml": b"<net/>", "data/model.bin": b"\0" * 5000, "leer": b"", "größe.txt": b"1"}
     path = tmp_path / "model.zip"
     path.write_bytes(produced(files, zip64_from=zip64_from))
 
-    checked = subprocess.run(["unzip", "-tq", path], capture_output=True, text=True)
+    checked = subprocess.run([*judge, path], capture_output=True, text=True)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
