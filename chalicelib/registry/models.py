@@ -53,6 +53,7 @@ _NAME = rf"^[^{_CONTROL}]*[^\s{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*$"
 Name = Annotated[Label, AfterValidator(_not_blank), Field(json_schema_extra={"pattern": _NAME})]
 # Of an object whose keys are names; pydantic tells only patterns that it checks itself.
 NAMED: dict[str, JsonValue] = {"propertyNames": {"pattern": _NAME, "maxLength": 256}}
+Tags = Annotated[dict[Name, str], Field(json_schema_extra=NAMED)]
 ModelId = Annotated[str, StringConstraints(pattern=MODEL_ID)]
 JsonObject = dict[str, JsonValue]
 
@@ -98,7 +99,7 @@ class Metadata(Frozen):
     origin: Label | None = None
     created_date: Label | None = None
     description: str | None = None
-    tags: dict[Name, str] = Field({}, json_schema_extra=NAMED)
+    tags: Tags = {}
 
     def check_limits(self) -> None:
         """Raises InvalidInput if all of it together is too large, or a value too deep to be read back."""

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.errors import InvalidInput, NotFound
-from chalicelib.registry.models import NAMED, PRECISIONS, Draft, Metadata, ModelId, Name, normal_precisions
+from chalicelib.registry.models import PRECISIONS, Draft, Metadata, ModelId, Tags, normal_precisions
 from chalicelib.registry.ports import SignedRequest
 from chalicelib.registry.uploading import UploadStatus
 from chalicelib.registry.uploads import MAX_OBJECT_BYTES, MAX_PARTS, ZIP, Part, StatedFile, Upload
@@ -61,7 +61,7 @@ class NewUpload(Metadata):
 
     id: ModelId | None = None
     precision: list[str] | str | None = None  # type: ignore[assignment]
-    tags: dict[Name, str] | None = Field(None, json_schema_extra=NAMED)  # type: ignore[assignment]
+    tags: Tags | None = None  # type: ignore[assignment]
     file_name: str = Field(min_length=1, max_length=1024, description="Its last part names the object.")
     size: Integer = Field(ge=1, le=MAX_OBJECT_BYTES, description="Bytes of the file; 5 TiB at most.")
     sha256: Sha256 | None = Field(None, description="Of the file, in hexadecimal; required up to 64 MiB.")

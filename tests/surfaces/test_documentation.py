@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -17,7 +18,7 @@ from chalicelib.registry.models import Changes, Draft
 from chalicelib.settings import settings
 from chalicelib.surface import METHODS
 from tests.conftest import ROOT
-from tests.surfaces.conftest import ID, validator
+from tests.surfaces.conftest import ID, Json, validator
 
 LONG = "x" * 300
 
@@ -288,3 +289,18 @@ def test_text_in_the_document_is_escaped_on_the_page(document):
 
     assert "<script" not in page
     assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in page
+
+
+def test_whoever_makes_values_from_the_document_makes_only_keys_that_are_allowed(document):
+    """One object is told in one place: generators do not join `propertyNames` beside a union with what is within."""
+
+    def objects(part: Any) -> Iterator[Json]:
+        if isinstance(part, dict):
+            yield part
+        for within in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from objects(within)
+
+    for schema in objects(document["components"]["schemas"]):
+        if "patternProperties" in schema:
+            assert schema.get("additionalProperties") is False or "pattern" in schema["propertyNames"]
+        assert not ("propertyNames" in schema and "anyOf" in schema)
