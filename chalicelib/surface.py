@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chalicelib import telemetry
 from chalicelib.forms import MAX_PROBLEMS, Form, Unprocessable, UnsupportedMediaType, form_of, problem
+from chalicelib.registry.access import Actor
 from chalicelib.registry.errors import NotConfigured, RegistryError, TooLarge, Unavailable, shown
-from chalicelib.registry.models import Actor
 
 MAX_PREFIXED_PARAMETERS = 20  # a DynamoDB expression may have 4 KB
 MAX_JSON_BYTES = 1024**2

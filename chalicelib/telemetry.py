@@ -11,8 +11,8 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, differences
-from chalicelib.registry.models import Actor
 from chalicelib.registry.service import Subject
 
 MAX_LOGGED_CHARACTERS = 256

@@ -16,8 +16,9 @@ import yaml
 from moto import mock_aws
 from moto.backends import get_backend
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action
-from chalicelib.registry.models import Actor, Draft, ModelVersion
+from chalicelib.registry.models import Draft, ModelVersion
 from chalicelib.registry.service import Parcel, Registry
 from chalicelib.store.blobs import S3Blobs
 from chalicelib.store.catalog import DynamoCatalog

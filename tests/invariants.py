@@ -23,6 +23,8 @@ from chalicelib.store.schema import (
     listed_key,
     name_key,
     number_key,
+    project_digest,
+    project_names_key,
     registered_model_key,
 )
 
@@ -93,8 +95,8 @@ def _check_aliases(items: Items, versions: list[ModelVersion]) -> None:
 
 def _check_rows(items: Items, raw: Items, versions: list[ModelVersion], is_open: list[Upload]) -> None:
     """Each version has its catalogue row, claim and number, and nothing else has one."""
-    rows = {CatalogItem.of(version).pk + version.position: CatalogItem.of(version).serialize() for version in versions}
-    assert {pk + sk: item for (pk, sk), item in raw.items() if pk.startswith("CATALOG#")} == rows
+    rows = {row.pk + row.sk: row.serialize() for version in versions for row in CatalogItem.rows_of(version)}
+    assert {pk + sk: item for (pk, sk), item in raw.items() if pk.startswith(("CATALOG#", "PROJECT#"))} == rows
     claims = {claim_key(version.rm_id, version): version.id for version in versions}
     claims |= {claim_key(upload.rm_id, upload.draft): upload.draft.id for upload in is_open}
     assert len(claims) == len(versions) + len(is_open), "two versions hold one claim"
@@ -104,11 +106,20 @@ def _check_rows(items: Items, raw: Items, versions: list[ModelVersion], is_open:
     assert {pk for (pk, _), item in items.items() if pk.startswith("CLAIM#") and "upload" in item} == {
         claim_key(upload.rm_id, upload.draft) for upload in is_open
     }
-    listed = {(listed_key(name.exposed_name, name.rm_id), name_key(_metadata(name))) for name in names}
-    assert {(sk, item["target"]) for (pk, sk), item in items.items() if pk == "NAMES"} == listed
+    listed = {
+        (key, listed_key(name.exposed_name, name.rm_id), name_key(_metadata(name)))
+        for name in names
+        for key in names_keys(name)
+    }
+    assert {(pk, sk, item["target"]) for (pk, sk), item in items.items() if pk.startswith("NAMES")} == listed
     numbers = {(registered_model_key(v.rm_id), number_key(v.number)): v.id for v in versions}
     assert {key: item["target"] for key, item in items.items() if key[1].startswith("V#")} == numbers
     assert len(numbers) == len(versions), "two versions have one number"
+
+
+def names_keys(model: RegisteredModel) -> list[str]:
+    digest = project_digest(model.project_id, model.project_name)
+    return ["NAMES", *([project_names_key(digest)] if digest else [])]
 
 
 def _metadata(model: RegisteredModel) -> Metadata:

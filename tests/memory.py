@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from chalicelib.registry import audit
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import Conflict, NotFound, StaleRevision, Unavailable
-from chalicelib.registry.models import Actor, Draft, File, Filters, Head, Metadata, ModelVersion, Page, Placement
+from chalicelib.registry.models import Draft, File, Filters, Head, Metadata, ModelVersion, Page, Placement
 from chalicelib.registry.ports import SignedRequest
 from chalicelib.registry.uploads import Part, StoredObject, Upload, composite_digest
 

@@ -10,11 +10,13 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol, Self
 
 import rfc8785
+from pydantic import Field
 
-from chalicelib.registry.models import Actor, Frozen, Head
+from chalicelib.registry.access import Actor
+from chalicelib.registry.models import Frozen, Head, QualifiedName
 
 
 class Action(StrEnum):
@@ -29,10 +31,25 @@ class Action(StrEnum):
     UPLOAD_EXPIRED = "upload.expired"
     REGISTERED_MODEL_CREATED = "registered_model.created"
     REGISTERED_MODEL_UPDATED = "registered_model.updated"
+    TOKEN_CREATED = "token.created"  # noqa: S105 - an action, no password
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105
+
+
+class Recorded(Protocol):
+    """What has a trail. `qualified_name` says who may see it; None: only who may see everything."""
+
+    @property
+    def qualified_name(self) -> QualifiedName | None: ...
+
+    def model_dump(self, *, mode: str, exclude_none: bool) -> dict[str, Any]: ...
 
 
 class Event(Frozen):
-    """One change of one subject. `changes` is JSON text: {field: [before, after]}, changed fields only."""
+    """One change of one subject. `changes` is JSON text: {field: [before, after]}, changed fields only.
+
+    `about` are the names of the subject before and after, each once: who may not see all of them does not see the
+    event. It is left out where there is none, so that the digests of older events stay.
+    """
 
     subject: str
     seq: int
@@ -42,6 +59,7 @@ class Event(Frozen):
     action: Action
     actor: Actor
     changes: str
+    about: tuple[QualifiedName, ...] = Field((), exclude_if=lambda value: not value)
 
     @property
     def digest(self) -> str:
@@ -62,6 +80,22 @@ class Change(Frozen):
     actor: Actor
     action: Action
     changes: str
+    about: tuple[QualifiedName, ...] = ()
+
+    @classmethod
+    def between(
+        cls, action: Action, before: Recorded | None, after: Recorded | None, by: Actor, at: datetime, event_id: str
+    ) -> Self:
+        """What happened, from two states of a subject; None where there was or is none."""
+        names = [state.qualified_name for state in (before, after) if state is not None]
+        return cls(
+            event_id=event_id,
+            at=at,
+            actor=by,
+            action=action,
+            changes=as_text(differences(before, after)),
+            about=tuple(dict.fromkeys(name for name in names if name is not None)),
+        )
 
     def after(self, subject: str, head: Head) -> Event:
         """The event that follows `head` on this subject."""
@@ -74,6 +108,7 @@ class Change(Frozen):
             action=self.action,
             actor=self.actor,
             changes=self.changes,
+            about=self.about,
         )
 
 
@@ -94,7 +129,7 @@ def verify_chain(events: Iterable[Event], head: Head) -> None:
         raise BrokenChain(f"the chain ends at event {last.seq}, its head says {head.seq} or another content")
 
 
-def differences(before: Frozen | None, after: Frozen | None) -> Mapping[str, tuple[Any, Any]]:
+def differences(before: Recorded | None, after: Recorded | None) -> Mapping[str, tuple[Any, Any]]:
     """What changed between two states of a subject: field -> (before, after), JSON values."""
     old = before.model_dump(mode="json", exclude_none=True) if before else {}
     new = after.model_dump(mode="json", exclude_none=True) if after else {}

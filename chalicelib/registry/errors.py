@@ -7,7 +7,9 @@
     ├── UploadIncomplete        parts are missing or wrong; `parts` are the ones to send again
     ├── UploadClosed            the upload has ended; `state` says how
     ├── TooLarge                over a limit; the text says the limit
-    ├── NotFound
+    ├── Unauthenticated         who asks is not known; a valid token is needed
+    ├── Forbidden               who asks may not do this; the text says what is missing
+    ├── NotFound                not there, or not for the caller to know
     ├── Conflict                the stored state forbids this; `holder` is the id that stands in the way, `upload_id`
     │                           the upload by which it does, if it is no model yet
     ├── StaleRevision           the caller's precondition no longer holds; reading again helps
@@ -75,6 +77,14 @@ class UploadClosed(RegistryError):
 
 class TooLarge(RegistryError):
     code = "too_large"
+
+
+class Unauthenticated(RegistryError):
+    code = "unauthenticated"
+
+
+class Forbidden(RegistryError):
+    code = "forbidden"
 
 
 class NotFound(RegistryError):

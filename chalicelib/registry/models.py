@@ -79,6 +79,14 @@ def _is_deeper(value: object, levels: int) -> bool:
     return levels == 0 or any(_is_deeper(part, levels - 1) for part in within)
 
 
+class QualifiedName(Frozen):
+    """What versions share, and what access is limited by: the name of a model and its project."""
+
+    project_id: str | None = None
+    project_name: str | None = None
+    name: str
+
+
 class Metadata(Frozen):
     """What people say about a model version. None means unknown."""
 
@@ -100,6 +108,10 @@ class Metadata(Frozen):
     created_date: Label | None = None
     description: str | None = None
     tags: Tags = {}
+
+    @property
+    def qualified_name(self) -> QualifiedName:
+        return QualifiedName(project_id=self.project_id, project_name=self.project_name, name=self.name)
 
     def check_limits(self) -> None:
         """Raises InvalidInput if all of it together is too large, or a value too deep to be read back."""
@@ -209,16 +221,6 @@ class Placement(Frozen):
     is_new_registered_model: bool
     head: Head
     exposed_name: str | None = None
-
-
-class Actor(Frozen):
-    """Who asks. Never carries a credential."""
-
-    kind: Literal["anonymous", "system"] = "anonymous"
-    name: str = "anonymous"
-    request_id: str | None = None
-    source_ip: str | None = None
-    user_agent: str | None = None
 
 
 class Filters(Frozen):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Event
-from chalicelib.registry.models import Actor, Draft, File, Filters, Head, ModelVersion, Page, Placement
+from chalicelib.registry.models import Draft, File, Filters, Head, ModelVersion, Page, Placement
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.uploads import Part, StoredObject, Upload, UploadState
 

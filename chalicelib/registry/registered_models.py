@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, Field, StringConstraints
 
 from chalicelib.registry.errors import InvalidInput
-from chalicelib.registry.models import MAX_METADATA_BYTES, NAMED, Frozen, Label, Metadata, Name
+from chalicelib.registry.models import MAX_METADATA_BYTES, NAMED, Frozen, Label, Metadata, Name, QualifiedName
 
 MAX_ALIASES_A_CHANGE = 20  # each may touch two versions, and a transaction 100 items
 T = TypeVar("T")
@@ -54,6 +54,10 @@ class RegisteredModel(Frozen):
     def subject(self) -> str:
         """Whose trail it belongs to."""
         return self.rm_id
+
+    @property
+    def qualified_name(self) -> QualifiedName:
+        return QualifiedName(project_id=self.project_id, project_name=self.project_name, name=self.name)
 
     def edited(self, changes: "RegisteredModelChanges", at: datetime) -> "RegisteredModel":
         """This one with the changes, one revision on; itself if nothing differs. Raises InvalidInput."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.archives import ArchiveReport, inspect_archive
 from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import InvalidArchive, InvalidInput, OutcomeUnknown, RegistryError
-from chalicelib.registry.models import Actor, Changes, Draft, File, ModelVersion, Placement
+from chalicelib.registry.models import Changes, Draft, File, ModelVersion, Placement
 from chalicelib.registry.ports import Blobs, Catalog
 from chalicelib.registry.registered_models import RegisteredModel, RegisteredModelChanges
 from chalicelib.registry.uploads import Upload

@@ -10,6 +10,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.archives import ArchiveReport, inspect_archive, inspect_file
 from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import (
@@ -22,7 +23,7 @@ from chalicelib.registry.errors import (
     UploadClosed,
     UploadIncomplete,
 )
-from chalicelib.registry.models import Actor, Draft, File, ModelVersion
+from chalicelib.registry.models import Draft, File, ModelVersion
 from chalicelib.registry.ports import Blobs, Catalog, SignedRequest
 from chalicelib.registry.service import Announce, base_name, completed
 from chalicelib.registry.uploads import (

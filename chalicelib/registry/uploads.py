@@ -13,8 +13,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_serializer
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.errors import InvalidInput, UploadIncomplete
-from chalicelib.registry.models import Actor, Draft, Frozen
+from chalicelib.registry.models import Draft, Frozen, QualifiedName
 
 MAX_OBJECT_BYTES = 5 * 1024**4
 MAX_PARTS = 10_000
@@ -95,6 +96,10 @@ class Upload(Frozen):
     def subject(self) -> str:
         """Whose trail it belongs to."""
         return self.draft.id
+
+    @property
+    def qualified_name(self) -> QualifiedName:
+        return self.draft.qualified_name
 
     @property
     def method(self) -> Literal["PUT", "MULTIPART"]:

@@ -10,18 +10,10 @@ from datetime import datetime
 from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist, PynamoDBException
 
-from chalicelib.registry import audit
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import NotFound, StaleRevision, Unavailable
-from chalicelib.registry.models import (
-    Actor,
-    Draft,
-    Filters,
-    Head,
-    ModelVersion,
-    Page,
-    Placement,
-)
+from chalicelib.registry.models import Draft, Filters, Head, ModelVersion, Page, Placement
 from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.placing import Placing
 from chalicelib.store.registered_models import DynamoRegisteredModels
@@ -35,14 +27,13 @@ from chalicelib.store.schema import (
     RegistryItem,
     VersionItem,
     bind,
+    catalog_keys,
     claim_key,
     event_key,
     is_at,
     is_unused,
     model_key,
     name_key,
-    shard_key,
-    shard_of,
 )
 from chalicelib.store.search import Search
 from chalicelib.store.transactions import (
@@ -192,11 +183,11 @@ class DynamoCatalog:
     def _adding(
         self, version: ModelVersion, placement: Placement, by: Actor, event_id: str, is_reserved: bool
     ) -> Prepared[ModelVersion]:
-        change = _change_of(Action.VERSION_REGISTERED, None, version, by, version.published_at, event_id)
+        change = Change.between(Action.VERSION_REGISTERED, None, version, by, version.published_at, event_id)
         event = change.after(model_key(version.id), placement.head)
         tx = Transaction(self._connection)
         tx.put("id", VersionItem.of(version, event), condition=is_unused(placement.head))
-        tx.put("catalog", CatalogItem.of(version))
+        self._list(tx, version)
         tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
         self._placing.enter(tx, version, placement, by, version.published_at, is_reserved)
         return Prepared(version, tx, event.seq)
@@ -219,10 +210,10 @@ class DynamoCatalog:
             self._placing.enter(tx, after, placement, by, at, is_contended)
         elif claim_key(before.rm_id, before) != claim_key(after.rm_id, after):
             self._swap_claims(tx, before, after, at, is_contended)
-        change = _change_of(Action.VERSION_UPDATED, before, after, by, at, event_id)
+        change = Change.between(Action.VERSION_UPDATED, before, after, by, at, event_id)
         event = change.after(model_key(after.id), head)
         tx.put("record", VersionItem.of(after, event), condition=is_at(head))
-        tx.put("catalog", CatalogItem.of(after))
+        self._list(tx, after, before)
         tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
         return Prepared((before, after), tx, event.seq)
 
@@ -230,14 +221,22 @@ class DynamoCatalog:
         self, version: ModelVersion, head: Head, by: Actor, at: datetime, event_id: str
     ) -> Prepared[ModelVersion]:
         at = max(at, version.updated_at)
-        change = _change_of(Action.VERSION_DELETED, version, None, by, at, event_id)
+        change = Change.between(Action.VERSION_DELETED, version, None, by, at, event_id)
         event = change.after(model_key(version.id), head)
         tx = Transaction(self._connection)
         self._leave(tx, version, by, at)
-        tx.delete("catalog", CatalogItem(shard_key(shard_of(version.id)), version.position))
+        for key in catalog_keys(version):
+            tx.delete("catalog", CatalogItem(key, version.position))
         tx.put("record", VersionItem.tombstone(version.id, event), condition=is_at(head))
         tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
         return Prepared(version, tx, event.seq)
+
+    def _list(self, tx: Transaction, version: ModelVersion, before: ModelVersion | None = None) -> None:
+        """Have a version listed where it belongs, and nowhere else."""
+        for key in set(catalog_keys(before) if before else ()) - set(catalog_keys(version)):
+            tx.delete("catalog", CatalogItem(key, version.position))
+        for row in CatalogItem.rows_of(version):
+            tx.put("catalog", row)
 
     def _swap_claims(
         self, tx: Transaction, before: ModelVersion, after: ModelVersion, at: datetime, is_contended: bool
@@ -253,15 +252,3 @@ class DynamoCatalog:
         self._placing.leave(tx, version)
         if version.aliases:
             self._registered_models.drop_aliases(tx, version, by, at)
-
-
-def _change_of(
-    action: Action,
-    before: ModelVersion | None,
-    after: ModelVersion | None,
-    by: Actor,
-    at: datetime,
-    event_id: str,
-) -> Change:
-    changes = audit.as_text(audit.differences(before, after))
-    return Change(event_id=event_id, at=at, actor=by, action=action, changes=changes)

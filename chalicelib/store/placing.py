@@ -12,9 +12,10 @@ from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from chalicelib.registry import audit
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import Conflict
-from chalicelib.registry.models import Actor, Draft, Head, Metadata, ModelVersion, Placement
+from chalicelib.registry.models import Draft, Head, Metadata, ModelVersion, Placement
 from chalicelib.registry.registered_models import RegisteredModel, exposed_name
 from chalicelib.registry.uploads import Upload, UploadState
 from chalicelib.store.schema import (
@@ -32,6 +33,8 @@ from chalicelib.store.schema import (
     model_key,
     name_key,
     number_key,
+    project_digest,
+    project_names_key,
     registered_model_key,
 )
 from chalicelib.store.transactions import LostRace, Transaction, transient_errors_as_busy
@@ -190,7 +193,9 @@ class Placing:
         event, key = self._created(model, by, at), name_key(metadata)
         tx.put("name", NameItem.of(model, key, counter, event), condition=NameItem.pk.does_not_exist())
         tx.put("pointer", PointerItem(event.subject, "NAME", target=key))
-        tx.put("listed", PointerItem(NAMES, listed_key(model.exposed_name, model.rm_id), target=key))
+        digest = project_digest(model.project_id, model.project_name)
+        for names in (NAMES, *([project_names_key(digest)] if digest else [])):
+            tx.put("listed", PointerItem(names, listed_key(model.exposed_name, model.rm_id), target=key))
         claim = ClaimItem(exposed_name_key(model.exposed_name), META, holder=model.rm_id)
         tx.put("exposed name", claim, condition=ClaimItem.pk.does_not_exist())
         tx.put("rm event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
@@ -203,6 +208,7 @@ class Placing:
             actor=by,
             action=Action.REGISTERED_MODEL_CREATED,
             changes=audit.as_text({field: (None, value) for field, value in stated.items() if value}),
+            about=(model.qualified_name,),
         )
         return change.after(registered_model_key(model.rm_id), Head())
 

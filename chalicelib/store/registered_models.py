@@ -10,10 +10,10 @@ from datetime import datetime
 from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist
 
-from chalicelib.registry import audit
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import InvalidInput, NotFound, StaleRevision
-from chalicelib.registry.models import Actor, ModelVersion
+from chalicelib.registry.models import ModelVersion
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.schema import (
@@ -143,10 +143,8 @@ class DynamoRegisteredModels:
     # Writes
 
     def _rewrite(self, tx: Transaction, item: NameItem, after: RegisteredModel, by: Actor, event_id: str) -> Event:
-        before = item.registered_model()
-        changes = audit.as_text(audit.differences(before, after))
-        action = Action.REGISTERED_MODEL_UPDATED
-        change = Change(event_id=event_id, at=after.updated_at, actor=by, action=action, changes=changes)
+        action, before = Action.REGISTERED_MODEL_UPDATED, item.registered_model()
+        change = Change.between(action, before, after, by, after.updated_at, event_id)
         event = change.after(registered_model_key(after.rm_id), item.head)
         # Not put as a whole, for the counter moves on meanwhile.
         actions = [
@@ -168,13 +166,7 @@ class DynamoRegisteredModels:
                 "updated_at": max(model.updated_at, before.updated_at),
             }
         )
-        change = Change(
-            event_id=self._new_ulid(),
-            at=after.updated_at,
-            actor=by,
-            action=Action.VERSION_UPDATED,
-            changes=audit.as_text(audit.differences(before, after)),
-        )
+        change = Change.between(Action.VERSION_UPDATED, before, after, by, after.updated_at, self._new_ulid())
         event = change.after(model_key(after.id), item.head)
         tx.put(f"version {after.number}", VersionItem.of(after, event), condition=is_at(item.head))
         tx.put(f"event {after.number}", EventItem.of(event), condition=EventItem.pk.does_not_exist())

@@ -8,15 +8,18 @@
 | a registered model by project and name: data, counter, event head | `NAME#{sha256}` / `META` |
 | where a registered model's name is | `RM#{rm_id}` / `NAME` |
 | registered models in order of their exposed names | `NAMES` / `{exposed name, folded}#{rm_id}` |
+| those of a project, likewise | `NAMES#{sha256}` / `{exposed name, folded}#{rm_id}` |
 | the versions of a registered model by number | `RM#{rm_id}` / `V#{number:010d}` |
 | all versions, newest first, and searches | `CATALOG#{0..3}` / `{published_at}#{id}`: what search reads, casefolded |
+| the versions of a project, likewise, for who may see only that | `PROJECT#{sha256}` / `{published_at}#{id}` |
 | is this name, version and precision taken, by whom | `CLAIM#{sha256}` / `META` |
 | which registered model has this exposed name | `CLAIM#{sha256}` / `META` |
 | an upload by its id; kept 30 days after its end (`ttl`) | `UPLOAD#{id}` / `META` |
 | uploads that may have expired, or left something in S3 | `UPLOADS` / `{expires_at}#{id}`: it ends no earlier |
 | how far the sweep of objects has come | `SWEEP` / `META` |
 
-**registry-events** (pk subject, sk number of the event): append-only; index `by_day` over all subjects.
+**registry-events** (pk subject, sk number of the event): append-only; index `by_day` over all subjects, index
+`by_project` (`{sha256}#{day}`) over those of one project.
 
 A version's record is kept as the JSON text of the domain model, so that a read costs one parse; whatever a condition
 or a filter has to see is an attribute beside it.
@@ -37,8 +40,9 @@ from pynamodb.attributes import (
 from pynamodb.expressions.condition import Condition
 from pynamodb.models import Model
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Event
-from chalicelib.registry.models import Actor, Head, Metadata, ModelVersion
+from chalicelib.registry.models import Head, Metadata, ModelVersion
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.uploads import Upload, UploadState
 
@@ -84,6 +88,26 @@ def due_key(upload: Upload) -> str:
 def as_text(at: datetime) -> str:
     """A time as text that sorts by time."""
     return f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def project_digest(project_id: str | None, project_name: str | None) -> str | None:
+    """Of a project as models state it; None for no project."""
+    return _digest(project_id or None, project_name or None) if project_id or project_name else None
+
+
+def project_key(digest: str) -> str:
+    """Where the versions of a project are listed."""
+    return f"PROJECT#{digest}"
+
+
+def project_names_key(digest: str) -> str:
+    """Where the registered models of a project are listed."""
+    return f"{NAMES}#{digest}"
+
+
+def project_day_key(digest: str, day: str) -> str:
+    """Where the index has the events of a project on a day."""
+    return f"{digest}#{day}"
 
 
 def registered_model_key(rm_id: str) -> str:
@@ -261,9 +285,10 @@ class SweepItem(RegistryItem):
 
 
 class CatalogItem(RegistryItem):
-    """What search reads of a version. Texts that are searched in any case are casefolded."""
+    """What search reads of a version. Texts that are searched in any case are casefolded; `exact_name` is as it is."""
 
     name = UnicodeAttribute()
+    exact_name = UnicodeAttribute(null=True)
     version = UnicodeAttribute()
     project_name = UnicodeAttribute(null=True)
     category = UnicodeAttribute(null=True)
@@ -274,11 +299,17 @@ class CatalogItem(RegistryItem):
     tags = UnicodeSetAttribute(null=True)
 
     @classmethod
-    def of(cls, version: ModelVersion) -> Self:
+    def rows_of(cls, version: ModelVersion) -> list[Self]:
+        """Among all versions, and among those of its project if it has one."""
+        return [cls._in(key, version) for key in catalog_keys(version)]
+
+    @classmethod
+    def _in(cls, key: str, version: ModelVersion) -> Self:
         return cls(
-            shard_key(shard_of(version.id)),
+            key,
             version.position,
             name=version.name.casefold(),
+            exact_name=version.name,
             version=version.version,
             project_name=_folded(version.project_name),
             category=_folded(version.category),
@@ -288,6 +319,12 @@ class CatalogItem(RegistryItem):
             precisions=set(version.precision) or None,
             tags={tag_text(key, value) for key, value in version.tags.items()} or None,
         )
+
+
+def catalog_keys(version: ModelVersion) -> list[str]:
+    """Every partition that lists this version."""
+    digest = project_digest(version.project_id, version.project_name)
+    return [shard_key(shard_of(version.id)), *([project_key(digest)] if digest else [])]
 
 
 def tag_text(key: str, value: str) -> str:
@@ -315,9 +352,13 @@ class EventItem(Model):
     changes = UnicodeAttribute()
     prev = UnicodeAttribute()
     digest = UnicodeAttribute()
+    about = UnicodeAttribute(null=True)
+    project_day = UnicodeAttribute(null=True)
 
     @classmethod
     def of(cls, event: Event) -> Self:
+        projects = {project_digest(name.project_id, name.project_name) for name in event.about}
+        project = projects.pop() if len(projects) == 1 else None
         return cls(
             event.subject,
             event_key(event.seq),
@@ -329,6 +370,8 @@ class EventItem(Model):
             changes=event.changes,
             prev=event.prev,
             digest=event.digest,
+            about=json.dumps([name.model_dump() for name in event.about], ensure_ascii=False) if event.about else None,
+            project_day=project_day_key(project, event.at[:10]) if project else None,
         )
 
     def event(self) -> Event:
@@ -341,6 +384,7 @@ class EventItem(Model):
             action=Action(self.action),
             actor=Actor.model_validate_json(self.actor),
             changes=self.changes,
+            about=json.loads(self.about) if self.about else (),
         )
 
 

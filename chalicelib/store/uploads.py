@@ -11,10 +11,10 @@ from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist, UpdateError
 from pynamodb.expressions.condition import Condition
 
-from chalicelib.registry import audit
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import NotFound, UploadClosed
-from chalicelib.registry.models import Actor, Head, ModelVersion, Placement
+from chalicelib.registry.models import Head, ModelVersion, Placement
 from chalicelib.registry.uploads import EXPIRY, Upload, UploadState
 from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.placing import Placing, read_items
@@ -202,17 +202,12 @@ class DynamoUploads:
         number = self._placing.reserve(version, upload.rm_id) if is_contended else counter + 1
         placement = Placement(rm_id=upload.rm_id, number=number, is_new_registered_model=False, head=head)
         version = version.placed(placement)
-        change = Change(
-            event_id=event_id,
-            at=at,
-            actor=by,
-            action=Action.VERSION_REGISTERED,
-            changes=audit.as_text(audit.differences(None, version)),
-        )
+        change = Change.between(Action.VERSION_REGISTERED, None, version, by, at, event_id)
         event = change.after(model_key(version.id), head)
         tx = Transaction(self._connection)
         tx.put("record", VersionItem.of(version, event), condition=is_at(head) & (VersionItem.upload == upload.id))
-        tx.put("catalog", CatalogItem.of(version))
+        for row in CatalogItem.rows_of(version):
+            tx.put("catalog", row)
         tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
         self._claim(tx, upload, version, at, is_contended)
         self._placing.number(tx, version, number)
@@ -278,6 +273,4 @@ def _has_expired(at: datetime) -> Condition:
 def _event(
     action: Action, before: Upload | None, after: Upload, head: Head, by: Actor, at: datetime, event_id: str
 ) -> Event:
-    changes = audit.as_text(audit.differences(before, after))
-    change = Change(event_id=event_id, at=at, actor=by, action=action, changes=changes)
-    return change.after(model_key(after.draft.id), head)
+    return Change.between(action, before, after, by, at, event_id).after(model_key(after.draft.id), head)

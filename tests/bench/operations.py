@@ -209,7 +209,8 @@ def _seed() -> None:
             batch.save(item)
     with CatalogItem.batch_write() as batch:
         for version in versions:
-            batch.save(CatalogItem.of(version))
+            for row in CatalogItem.rows_of(version):
+                batch.save(row)
 
 
 def _versions() -> Iterator[ModelVersion]:

@@ -8,8 +8,9 @@ from typing import TypeVar
 import pytest
 import requests
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Event, verify_chain
-from chalicelib.registry.models import Actor, Head
+from chalicelib.registry.models import Head
 from tests.conftest import ARCHIVE, zip_of
 from tests.e2e.strict_stack import Api, unique
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import requests
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change
-from chalicelib.registry.models import Actor, File, Head, ModelVersion
+from chalicelib.registry.models import File, Head, ModelVersion
 from chalicelib.store.schema import (
     META,
     CatalogItem,
@@ -98,7 +99,7 @@ def items_of(version: ModelVersion) -> list[Item]:
     )
     rows = [
         VersionItem.of(version, change.after(model_key(version.id), Head())),
-        CatalogItem.of(version),
+        *CatalogItem.rows_of(version),
         ClaimItem(claim_key(version.rm_id, version), META, holder=version.id),
     ]
     return [row.serialize() for row in rows]

@@ -155,16 +155,17 @@ def test_events_never_expire(resources: Json) -> None:
     assert "TimeToLiveSpecification" not in resources["EventsTable"]
 
 
-def test_the_trail_can_be_read_by_day(resources: Json) -> None:
+def test_the_trail_can_be_read_by_day_and_by_project_and_day(resources: Json) -> None:
     assert resources["EventsTable"]["GlobalSecondaryIndexes"] == [
         {
-            "IndexName": "by_day",
+            "IndexName": name,
             "KeySchema": [
-                {"AttributeName": "day", "KeyType": "HASH"},
+                {"AttributeName": key, "KeyType": "HASH"},
                 {"AttributeName": "event_id", "KeyType": "RANGE"},
             ],
             "Projection": {"ProjectionType": "ALL"},
         }
+        for name, key in (("by_day", "day"), ("by_project", "project_day"))
     ]
 
 
@@ -332,7 +333,8 @@ def test_the_api_appends_and_reads_events(template: Json) -> None:
     actions = allowed(template, "ApiHandlerRole", arn("EventsTable"))
 
     assert actions == {f"dynamodb:{name}" for name in ("PutItem", "GetItem", "Query", "ConditionCheckItem")}
-    assert allowed(template, "ApiHandlerRole", below("EventsTable", "index/by_day")) == {"dynamodb:Query"}
+    for index in ("by_day", "by_project"):
+        assert allowed(template, "ApiHandlerRole", below("EventsTable", f"index/{index}")) == {"dynamodb:Query"}
 
 
 def test_every_role_is_denied_to_change_events_whatever_else_it_is_granted(template: Json) -> None:

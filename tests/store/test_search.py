@@ -35,7 +35,8 @@ def seed(count: int, **fields: object) -> list[ModelVersion]:
             batch.save(item)
     with CatalogItem.batch_write() as batch:
         for one in versions:
-            batch.save(CatalogItem.of(one))
+            for row in CatalogItem.rows_of(one):
+                batch.save(row)
     return sorted(versions, key=lambda one: one.position)
 
 

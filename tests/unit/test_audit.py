@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, BrokenChain, Change, Event, as_text, differences, verify_chain
-from chalicelib.registry.models import Actor, Head
+from chalicelib.registry.models import Head
 from tests.unit.test_models import version
 
 ALICE = Actor(name="alice", source_ip="192.0.2.1", user_agent="curl/8")

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from chalicelib.registry.access import Actor
 from chalicelib.registry.errors import (
     Conflict,
     InvalidArchive,
@@ -13,7 +14,7 @@ from chalicelib.registry.errors import (
     RegistryError,
     Unavailable,
 )
-from chalicelib.registry.models import Actor, ModelVersion, Placement
+from chalicelib.registry.models import ModelVersion, Placement
 from chalicelib.registry.service import Parcel, Registry, base_name
 from tests.conftest import ALICE, ARCHIVE, Announced, Clock, draft, parcel, ulids, zip_of
 from tests.memory import MemoryBlobs, MemoryCatalog
