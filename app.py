@@ -9,15 +9,16 @@ from chalicelib.surfaces.manifest import manifest
 from chalicelib.surfaces.models import models
 from chalicelib.surfaces.projects import projects
 from chalicelib.surfaces.registered_models import registered_models
+from chalicelib.surfaces.tokens import tokens
 from chalicelib.surfaces.uploads import uploads
-from chalicelib.wiring import swept
+from chalicelib.wiring import bootstrapped, swept
 
 # Logs are Powertools' alone: Chalice would print each line a second time, as plain text.
 app = Chalice(app_name="model-registry", configure_logs=False)
 # Forms carry archives, byte for byte; everything else we accept or answer is text.
 app.api.binary_types = FORM_TYPES
 
-documentation.surfaces = [models, manifest, registered_models, uploads, projects, health, documentation]
+documentation.surfaces = [models, manifest, registered_models, uploads, projects, tokens, health, documentation]
 for surface in documentation.surfaces:
     app.register_blueprint(surface)
 
@@ -25,3 +26,8 @@ for surface in documentation.surfaces:
 @app.schedule("rate(1 hour)", name="sweep")
 def sweep(event: CloudWatchEvent) -> dict[str, int]:
     return swept(event.context.get_remaining_time_in_millis)
+
+
+@app.lambda_function(name="bootstrap")
+def bootstrap(event: dict[str, object], _context: object) -> dict[str, str]:
+    return bootstrapped(event)

@@ -25,8 +25,10 @@ BODY = 0  # stands for the request where statuses stand for the answers
 ABOUT = """
 A registry of trained models: their metadata, their archives, and who changed what.
 
-Set `REGISTRY` to the base URL, `ID` to the id of a model and `UPLOAD` to that of an upload, and the examples work as
-they are.
+Set `REGISTRY` to the base URL, `ID` to the id of a model, `UPLOAD` to that of an upload and `TOKEN_ID` to that of a
+token, and the examples work as they are. Where tokens are asked for, have one in the URL (`https://user:mr_...@host`),
+or send it as `Authorization: Bearer mr_...`; `x-role` is the least role that an operation needs. What a token may not
+see is answered as if it did not exist.
 
 A path that is not listed is answered with 404, a
 method that a path does not have with 405 and the methods it has in `Allow`. Every answer of the service carries
@@ -40,6 +42,7 @@ HEADERS = {
     "Link": 'Where the next page is, as `<...>; rel="next"`; missing on the last page.',
     "Location": "Where to go on.",
     "Retry-After": "Seconds after which it makes sense to try again.",
+    "WWW-Authenticate": "How a token can be sent; behind a gateway it may come under another name.",
     "X-Request-Id": "Identifies this request in the log.",
 }
 
@@ -53,11 +56,23 @@ class GatewayError(BaseModel):
 
 # A browser may ask from anywhere; these may answer any request, whatever it asks for.
 EVERYWHERE = {
-    403: ("Forbidden", Answer("The network of the caller is not admitted", {JSON: GatewayError})),
+    403: (
+        "Forbidden",
+        Answer(
+            "The token lacks a role or is limited to others; or the network of the caller is not admitted",
+            {JSON: GatewayError | Detail, PROBLEM: Detail},
+        ),
+    ),
     429: ("TooManyRequests", Answer("Too many requests at once", {JSON: GatewayError}, ("Retry-After",))),
     500: ("InternalError", Answer("A bug; the log says more under the request id", {JSON: Detail, PROBLEM: Detail})),
     502: ("BadGateway", Answer("No answer from the service; look before you repeat a change", {JSON: GatewayError})),
     504: ("Timeout", Answer("No answer within 29 seconds; look before you repeat a change", {JSON: GatewayError})),
+}
+WITH_A_TOKEN = {
+    401: (
+        "Unauthorized",
+        Answer("No token, or one that does not work", {JSON: Detail, PROBLEM: Detail}, ("WWW-Authenticate",)),
+    ),
 }
 ELSEWHERE = {
     404: ("UnknownRoute", Answer("There is nothing at this path", {JSON: Detail, PROBLEM: Detail})),
@@ -88,7 +103,11 @@ def document_of(surfaces: Sequence[Surface], base_url: str | None) -> Json:
             "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()},
             "responses": {
                 name: _answer(name, status, answer, schemas)
-                for status, (name, answer) in {**EVERYWHERE, **ELSEWHERE}.items()
+                for status, (name, answer) in {**EVERYWHERE, **WITH_A_TOKEN, **ELSEWHERE}.items()
+            },
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A token, as `POST /tokens` answers it."},
+                "basic": {"type": "http", "scheme": "basic", "description": "Any user name, a token as password."},
             },
         },
     }
@@ -108,7 +127,10 @@ def _operation(operation: Operation, schemas: Mapping[Key, Json], example: Any) 
         told["responses"][str(status)] = _answer(operation.view, status, answer, schemas)
         if example is not None and status < 300:
             next(iter(told["responses"][str(status)]["content"].values()))["example"] = example
-    for status, (name, _) in EVERYWHERE.items():
+    if operation.role is not None:
+        told["x-role"] = operation.role.value
+        told["security"] = [{"bearer": []}, {"basic": []}]
+    for status, (name, _) in (EVERYWHERE if operation.role is None else {**EVERYWHERE, **WITH_A_TOKEN}).items():
         told["responses"].setdefault(str(status), {"$ref": f"#/components/responses/{name}"})
     told["responses"] = dict(sorted(told["responses"].items()))
     return {name: value for name, value in told.items() if value}
@@ -146,11 +168,25 @@ def _parameters(operation: Operation) -> list[Json]:
         for name, kind in operation.path_parameters.items()
     ]
     for place, model in (("query", operation.query), ("header", operation.headers)):
-        for name, schema in (model.model_json_schema()["properties"] if model else {}).items():
-            parameters.append({"name": name, "in": place, **_described(_not_empty(schema))})
+        told = model.model_json_schema() if model else {"properties": {}}
+        for name, schema in told["properties"].items():
+            whole = _inlined(schema, told.get("$defs", {}))
+            parameters.append({"name": name, "in": place, **_described(_not_empty(whole))})
     if operation.query_prefix:
         parameters.append(_any_with(operation.query_prefix))
     return parameters
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Json]) -> Any:
+    """The schema with what it refers to in its place: a parameter has no components of its own."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        named = definitions[schema["$ref"].rpartition("/")[2]]
+        return _inlined({**named, **{name: value for name, value in schema.items() if name != "$ref"}}, definitions)
+    return {name: _inlined(value, definitions) for name, value in schema.items()}
 
 
 def _not_empty(schema: Json) -> Json:
@@ -206,7 +242,7 @@ def _bodies(operations: Iterable[Operation]) -> Iterator[tuple[Key, Any]]:
             yield (operation.view, BODY, media_type), kind
         for status, answer in operation.responses.items():
             yield from (((operation.view, status, media_type), kind) for media_type, kind in answer.content.items())
-    for status, (name, answer) in {**EVERYWHERE, **ELSEWHERE}.items():
+    for status, (name, answer) in {**EVERYWHERE, **WITH_A_TOKEN, **ELSEWHERE}.items():
         yield from (((name, status, media_type), kind) for media_type, kind in answer.content.items())
 
 

@@ -5,7 +5,14 @@ from typing import Any
 
 from chalice.app import Response
 
-from chalicelib.registry.errors import Conflict, InvalidInput, RegistryError, UploadClosed, UploadIncomplete
+from chalicelib.registry.errors import (
+    Conflict,
+    InvalidInput,
+    KeyReused,
+    RegistryError,
+    UploadClosed,
+    UploadIncomplete,
+)
 from chalicelib.surface import Answer, FieldProblem, Shape
 
 PROBLEM_JSON = "application/problem+json"
@@ -14,11 +21,14 @@ MAX_PARTS_SHOWN = 100
 STATUSES = {
     "unsupported_precision": (400, "Unsupported precision"),
     "invalid_id": (400, "Not the form of an id"),
+    "unauthenticated": (401, "Unauthorized"),
+    "forbidden": (403, "Forbidden"),
     "malformed_body": (400, "Malformed body"),
     "not_found": (404, "Not Found"),
     "method_not_allowed": (405, "Method Not Allowed"),
     "conflict": (409, "Conflict"),
     "upload_closed": (409, "The upload has ended"),
+    "in_progress": (409, "In progress"),
     "stale_revision": (412, "Changed meanwhile"),
     "too_large": (413, "Too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
@@ -76,7 +86,7 @@ def _extras(exc: RegistryError) -> dict[str, Any]:
             found = {"state": exc.state}
         case UploadIncomplete():
             return {"parts": list(exc.parts[:MAX_PARTS_SHOWN])}
-        case InvalidInput():
+        case InvalidInput() | KeyReused():
             found = {"field": exc.field}
         case _:
             return {"errors": details} if (details := getattr(exc, "details", None)) else {}

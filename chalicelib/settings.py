@@ -6,9 +6,21 @@ Everything is checked when it is first asked for, and an error names the variabl
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+BaseUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$"), AfterValidator(lambda url: url.rstrip("/"))]
 
 
 class Settings(BaseModel):
@@ -19,18 +31,31 @@ class Settings(BaseModel):
     registry_table: str = Field(min_length=3, description="DynamoDB table of the catalogue.")
     events_table: str = Field(min_length=3, description="DynamoDB table of the audit trail.")
     artifact_bucket: str = Field(min_length=3, description="S3 bucket of the artifacts.")
-    s3_public_endpoint: str | None = Field(
+    s3_public_endpoint: BaseUrl | None = Field(
         None,
-        pattern="^https?://",
         description="Where clients reach S3 in presigned URLs; unset on AWS. Must not be the API's host and port.",
     )
-    public_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] | None = Field(
+    public_url: BaseUrl | None = Field(
         None,
-        pattern="^https?://",
         description="Base URL of the API in `Link` headers; without it they are relative to the request.",
     )
     download_url_seconds: int = Field(3600, ge=1, le=604_800, description="How long a presigned URL works, at most.")
+    access: Literal["token", "open"] = Field(
+        "token", description="Who may call: holders of a token, or, if `open`, everyone, for everything."
+    )
     powertools_trace_disabled: bool = Field(False, description="Turns X-Ray traces of AWS calls off.")
+    powertools_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO", description="Lowest level that is logged; below INFO the line per request is missing."
+    )
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_not_where_s3_is(cls, url: str | None, known: ValidationInfo) -> str | None:
+        # Clients send Authorization on to the same host and port, and S3 refuses a presigned URL with it.
+        s3 = known.data.get("s3_public_endpoint")
+        if url and s3 and urlsplit(url).netloc == urlsplit(s3).netloc:
+            raise ValueError("must have another host or port than S3_PUBLIC_ENDPOINT")
+        return url
 
 
 class SettingsError(Exception):

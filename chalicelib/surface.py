@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
 from types import MappingProxyType
@@ -21,15 +22,37 @@ from chalice.app import Blueprint, Chalice, MultiDict, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chalicelib import telemetry
+from chalicelib.authentication import CHALLENGE
 from chalicelib.forms import MAX_PROBLEMS, Form, Unprocessable, UnsupportedMediaType, form_of, problem
-from chalicelib.registry.access import Actor
-from chalicelib.registry.errors import NotConfigured, RegistryError, TooLarge, Unavailable, shown
+from chalicelib.registry.access import Actor, Role
+from chalicelib.registry.errors import (
+    InProgress,
+    NotConfigured,
+    RegistryError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    shown,
+)
+from chalicelib.settings import settings
+from chalicelib.wiring import authentication
 
 MAX_PREFIXED_PARAMETERS = 20  # a DynamoDB expression may have 4 KB
 MAX_JSON_BYTES = 1024**2
 JSON, TEXT = "application/json", "text/plain"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# What an answer tells browsers and caches unless its view says otherwise; docs/security.md says why, and why no more.
+PROTECTION = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+}
+
+# Of the request that this thread answers.
+_actor: ContextVar[Actor] = ContextVar("actor")
 
 M = TypeVar("M", bound=BaseModel)
 View = Callable[..., Response]
@@ -108,7 +131,8 @@ class Operation:
 
     `body` is the type of the request body by media type; what is a form carries its fields as text. `query` and
     `headers` name their parameters by alias; `query_prefix` begins those that have any name. `curl` is a command that
-    works, with the base URL in `$REGISTRY` and the id of a model in `$ID`.
+    works, with the base URL in `$REGISTRY` and the id of a model in `$ID`. `role` is the least that a caller needs, or
+    None, where no token is asked for.
     """
 
     method: str
@@ -119,6 +143,7 @@ class Operation:
     responses: Mapping[int, Answer]
     curl: str
     path_parameters: Mapping[str, Any]
+    role: Role | None
     body: Mapping[str, Any] = field(default_factory=dict)
     query: type[BaseModel] | None = None
     query_prefix: str | None = None
@@ -143,11 +168,15 @@ class Surface(Blueprint):
         method: str,
         path: str,
         *,
+        role: Role | None,
         responses: Mapping[int, Answer],
         curl: str,
         **documentation: Any,
     ) -> Callable[[View], View]:
-        """Register a view. `responses` and the rest document it; its docstring is summary and description."""
+        """Register a view, for callers of this role; None: for everyone.
+
+        `responses` and the rest document it; its docstring is summary and description.
+        """
 
         def register(view: View) -> View:
             summary, _, description = inspect.cleandoc(view.__doc__ or "").partition("\n")
@@ -161,10 +190,11 @@ class Surface(Blueprint):
                     responses,
                     curl,
                     {name: self._path_parameters.get(name, str) for name in re.findall(r"{(\w+)}", path)},
+                    role,
                     **documentation,
                 )
             )
-            self._route(path, [method], view)
+            self._route(path, [method], view, role)
             return view
 
         return register
@@ -181,20 +211,33 @@ class Surface(Blueprint):
             self._route(path, [method for method in METHODS if method not in allowed], _refusing(allowed))
         super().register(app, options)
 
-    def _route(self, path: str, methods: list[str], view: View) -> None:
+    def _route(self, path: str, methods: list[str], view: View, role: Role | None = None) -> None:
         # Any content type, so that a wrong one is answered by us, in words, and not by Chalice.
         answering = self.route(path, methods=methods, name=f"{view.__name__} {path}", content_types=["*/*"])
-        answering(self._answering(view))
+        answering(self._answering(view, role))
 
     def actor(self) -> Actor:
-        """Who asks."""
+        """Who asks, and what they may do."""
+        return _actor.get()
+
+    def acting(self, **more: Any) -> None:
+        """Have this said, too, of who asks: in the log, and in the events of what they do."""
+        _actor.set(self.actor().model_copy(update=more))
+
+    def _admit(self, role: Role | None) -> None:
+        """Find out who asks. Raises Unauthenticated and Forbidden, and Unavailable if the store cannot tell."""
         request: Request = self.current_request
         identity = request.context.get("identity") or {}
-        return Actor(
-            request_id=request_id(request),
-            source_ip=identity.get("sourceIp"),
-            user_agent="".join(filter(str.isprintable, request.headers.get("user-agent") or ""))[:256] or None,
-        )
+        asking = {
+            "request_id": request_id(request),
+            "source_ip": identity.get("sourceIp"),
+            "user_agent": "".join(filter(str.isprintable, request.headers.get("user-agent") or ""))[:256] or None,
+        }
+        _actor.set(Actor(**asking))
+        if role is not None and settings().access != "open":
+            known = authentication()(request.headers.get("authorization"))
+            _actor.set(known.model_copy(update=asking))
+            known.access.require(role)
 
     def form(self) -> Form:
         """The submitted form. Raises TooLarge, UnsupportedMediaType, Unprocessable and InvalidInput."""
@@ -257,38 +300,44 @@ class Surface(Blueprint):
             raise Unprocessable(problems)
         return {name: values[0] for name, values in given.items()}
 
-    def _answering(self, view: View) -> View:
+    def _answering(self, view: View, role: Role | None) -> View:
         """The view with errors answered, the request logged and counted, and the headers that every answer has."""
 
         @wraps(view)
         def answer(**parameters: str) -> Response:
             started = time.perf_counter()
             request: Request = self.current_request
-            outcome = "ok"
+            outcome, reason = "ok", None
             try:
+                self._admit(role)
                 response = view(**parameters)
             except RegistryError as exc:
-                outcome = exc.code
+                outcome, reason = exc.code, str(exc)
                 response = self._dialect(exc)
+                if isinstance(exc, Unauthenticated):
+                    response.headers["WWW-Authenticate"] = CHALLENGE
                 if isinstance(exc, MethodNotAllowed):
                     response.headers["Allow"] = exc.allowed
+                if isinstance(exc, InProgress):
+                    response.headers["Retry-After"] = str(exc.retry_after_seconds)
                 if isinstance(exc, Unavailable) and not isinstance(exc, NotConfigured):
                     response.headers["Retry-After"] = str(exc.retry_after_seconds)
-                    telemetry.log().warning("unavailable", exc_info=exc)
+                    telemetry.unavailable_line(exc, request_id(request))
             except Exception as exc:
                 # The last line of defence, for bugs: Chalice would answer with the exception's text.
                 outcome = "internal"
                 response = self._dialect(RegistryError("Internal server error."))
-                telemetry.log().error("unexpected_error", exc_info=exc)
+                telemetry.bug_line(exc, request_id(request))
             response.headers["X-Request-Id"] = request_id(request)
-            response.headers.setdefault("Cache-Control", "no-store")
-            response.headers["X-Content-Type-Options"] = "nosniff"
+            for name, value in PROTECTION.items():
+                response.headers.setdefault(name, value)
             telemetry.request_line(
                 operation=view.__name__,
                 method=request.method,
-                subject=parameters.get("model_id") or parameters.get("upload_id"),
+                subject=next(iter(parameters.values()), None),
                 actor=self.actor(),
                 outcome=outcome,
+                reason=reason,
                 status=response.status_code,
                 latency_ms=(time.perf_counter() - started) * 1000,
             )

@@ -1,13 +1,17 @@
 """Composition root: settings -> clients -> Registry, built on first use, once per container."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from ulid import ULID
 
 from chalicelib import telemetry
+from chalicelib.authentication import Authentication
+from chalicelib.registry.errors import Forbidden
+from chalicelib.registry.granting import FirstToken, Granting
 from chalicelib.registry.service import Registry
 from chalicelib.registry.sweeping import Sweeper
 from chalicelib.registry.uploading import Uploading
@@ -15,6 +19,8 @@ from chalicelib.settings import settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from chalicelib.store.outcomes import DynamoOutcomes
 
 JOIN_SECONDS = 16  # the gateway gives up after 29, and there is more to do
 PATIENT_READ_SECONDS = 60  # of which the caller waits JOIN_SECONDS
@@ -36,7 +42,7 @@ def registry() -> Registry:
             client=s3_client,
             signer=s3_signer,
             url_seconds=settings().download_url_seconds,
-            report=lambda event, what: telemetry.log().warning(event, what=what),
+            report=telemetry.leftover_line,
             patient=s3_patient_client,
             join_seconds=JOIN_SECONDS,
         ),
@@ -47,10 +53,44 @@ def registry() -> Registry:
 
 
 @cache
+def authentication() -> Authentication:
+    """Knows who asks."""
+    return Authentication(registry().catalog.tokens, utc_now)
+
+
+@cache
+def granting() -> Granting:
+    """The tokens of this process, on the same stores."""
+    return Granting(registry().catalog, utc_now, new_ulid, telemetry.audit_line)
+
+
+@cache
 def uploading() -> Uploading:
     """The uploads of this process, on the same stores."""
     stores = registry()
     return Uploading(stores.catalog, stores.blobs, utc_now, new_ulid, telemetry.audit_line)
+
+
+@cache
+def outcomes() -> "DynamoOutcomes":
+    """What requests with an Idempotency-Key came to. Made for the first of them: others shall not wait for it."""
+    registry()  # connects to the table
+    from chalicelib.store.outcomes import DynamoOutcomes
+
+    return DynamoOutcomes(telemetry.leftover_line)
+
+
+def bootstrapped(event: Mapping[str, Any]) -> dict[str, str]:
+    """The first admin's token is stored, by its digest, or it is refused and why. Only IAM lets somebody ask."""
+    try:
+        asked = FirstToken.model_validate(event)
+        token = granting().bootstrap(asked.id, asked.name, asked.digest)
+    except ValidationError as exc:
+        fields = sorted({str(error["loc"][0]) for error in exc.errors() if error["loc"]})
+        return {"outcome": "refused", "reason": f"id, name and digest of a token are needed; wrong: {fields}"}
+    except Forbidden as exc:
+        return {"outcome": "refused", "reason": str(exc)}
+    return {"outcome": "created", "id": token.id, "name": token.name}
 
 
 def swept(remaining_milliseconds: Callable[[], int]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from chalicelib.registry import audit
-from chalicelib.registry.access import Actor
+from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import Conflict, NotFound, StaleRevision, Unavailable
 from chalicelib.registry.models import Draft, File, Filters, Head, Metadata, ModelVersion, Page, Placement
@@ -48,10 +48,11 @@ class MemoryCatalog:
                 raise NotFound("Model not found.")
             return self._versions[model_id]
 
-    def search(self, filters: Filters, limit: int, after: str | None = None) -> Page:
+    def search(self, filters: Filters, limit: int, after: str | None = None, within: Access = EVERYWHERE) -> Page:
         with self._lock:
             found = sorted(self._versions.values(), key=lambda version: version.position, reverse=True)
-        rest = [version for version in found if (not after or version.position < after) and matches(version, filters)]
+        seen = [version for version in found if within.sees(version.qualified_name)]
+        rest = [version for version in seen if (not after or version.position < after) and matches(version, filters)]
         page = tuple(rest[:limit])
         return Page(versions=page, after=page[-1].position if len(rest) > limit else None)
 
@@ -105,10 +106,14 @@ class MemoryCatalog:
     def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
         with self._lock:
             version = self.version(model_id)
+            by.access.require_seen(version.qualified_name)
             del self._versions[model_id]
             del self._claims[_claim(version.rm_id, version)]
             self._happened(Action.VERSION_DELETED, version, None, by, max(at, version.updated_at))
             return version
+
+    def begun_by(self, model_id: str) -> Actor | None:
+        return audit.begun_by(reversed(self._events.get(f"MODEL#{model_id}", [])))
 
     def events(self, subject: str) -> tuple[list[Event], Head]:
         if subject not in self._events:

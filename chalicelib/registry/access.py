@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from chalicelib.registry.errors import Forbidden, NotFound, shown
+from chalicelib.registry.errors import NO_SUCH_MODEL, Forbidden, NotFound, shown
 from chalicelib.registry.models import Draft, Frozen, Label, Name, QualifiedName
 
 MAX_PROJECTS = 20  # a list asks each of them
@@ -44,23 +44,13 @@ class Project(Frozen):
         return (self.id, self.name) == (name.project_id or None, name.project_name or None)
 
     def __str__(self) -> str:
-        return " ".join(f"{key}={shown(value)}" for key, value in self._fields.items())
-
-    @property
-    def _fields(self) -> dict[str, str]:
         """As a registration states it."""
         stated = {"project_id": self.id, "project_name": self.name}
-        return {key: value for key, value in stated.items() if value}
+        return " ".join(f"{key}={shown(value)}" for key, value in stated.items() if value)
 
-    def completes(self, draft: Draft) -> bool:
-        """Whether this is the project, as far as the draft says one."""
-        return all((getattr(draft, key) or None) in (None, self._fields.get(key)) for key in self._fields) and not (
-            (draft.project_id and not self.id) or (draft.project_name and not self.name)
-        )
-
-    def of(self, draft: Draft) -> Draft:
-        """The draft inside this project."""
-        return draft.model_copy(update=self._fields)
+    def may_be_meant(self, name: QualifiedName) -> bool:
+        """Whether the name states no project, or of this one a part, and no other."""
+        return name.project_id in (None, "", self.id) and name.project_name in (None, "", self.name)
 
 
 class Access(Frozen):
@@ -83,32 +73,95 @@ class Access(Frozen):
         if not self.role.covers(role):
             raise Forbidden(f"This needs a token of role {role}; yours is of role {self.role}.")
 
-    def require_seen(self, name: QualifiedName, what: str = "Model") -> None:
-        """Raises NotFound as if it did not exist."""
+    def require_no_limits(self) -> None:
+        """Raises Forbidden for what only they may do who see everything: nothing else could limit it."""
+        if self.is_limited:
+            raise Forbidden("This needs a token without limits; yours is limited to projects or names.")
+
+    def require_seen(self, name: QualifiedName, absent: str = NO_SUCH_MODEL) -> None:
+        """Raises NotFound, in the words for what does not exist."""
         if not self.sees(name):
-            raise NotFound(f"{what} not found.")
+            raise NotFound(absent)
 
     def require_within(self, name: QualifiedName) -> None:
         """Raises Forbidden, saying what may be stated, unless a model may be put there."""
         if not self.sees(name):
-            raise Forbidden(self._hint())
+            raise Forbidden(f"Your token is limited: {self.limits}.")
+
+    def home_of(self, name: QualifiedName) -> QualifiedName:
+        """Where a model that is stated so goes: into the caller's project, if only one can be meant.
+
+        Raises Forbidden, saying what to state.
+        """
+        meant = [project for project in self.projects or () if project.may_be_meant(name)]
+        if len(meant) == 1:
+            name = QualifiedName(project_id=meant[0].id, project_name=meant[0].name, name=name.name)
+        self.require_within(name)
+        return name
 
     def placed(self, draft: Draft) -> Draft:
-        """The draft inside the caller's project, if only one can be meant. Raises Forbidden, saying what to state."""
-        candidates = [project for project in self.projects or () if project.completes(draft)]
-        if len(candidates) == 1:
-            draft = candidates[0].of(draft)
-        self.require_within(draft.qualified_name)
-        return draft
+        """The draft where it goes. Raises Forbidden, saying what to state."""
+        if self.projects is None:
+            self.require_within(draft.qualified_name)
+            return draft
+        home = self.home_of(draft.qualified_name)
+        return draft.model_copy(update=home.model_dump(include={"project_id", "project_name"}))
 
-    def _hint(self) -> str:
+    @property
+    def limits(self) -> str:
+        """What a registration has to state, in words."""
         parts = []
         if self.projects is not None:
             parts.append(f"state {' or '.join(map(str, self.projects))}")
         if self.name_prefixes is not None:
             prefixes = " or ".join(f'"{shown(prefix)}"' for prefix in self.name_prefixes)
             parts.append(f"begin the name with {prefixes}")
-        return f"Your token is limited: {', and '.join(parts)}."
+        return ", and ".join(parts)
+
+
+EVERYWHERE = Access()
+
+
+class Deed(StrEnum):
+    """What a caller may want to do."""
+
+    READ = "read"
+    REGISTER = "register"
+    UPDATE = "update"
+    ALIAS = "alias"
+    DELETE = "delete"
+    TOKENS = "tokens"
+    SYNC = "sync"
+
+
+NEEDED = {
+    Deed.READ: Role.VIEWER,
+    Deed.REGISTER: Role.PUBLISHER,
+    Deed.UPDATE: Role.PUBLISHER,
+    Deed.ALIAS: Role.PUBLISHER,
+    Deed.DELETE: Role.ADMIN,
+    Deed.TOKENS: Role.ADMIN,
+    Deed.SYNC: Role.ADMIN,
+}
+NOT_OF_A_MODEL = (Deed.TOKENS, Deed.SYNC)
+
+
+def decision_on(access: Access, deed: Deed, name: QualifiedName | None) -> str:
+    """The rule by which it may be done. Raises Forbidden or NotFound, whose text is the rule by which it may not."""
+    needed = NEEDED[deed]
+    access.require(needed)
+    if deed in NOT_OF_A_MODEL:
+        access.require_no_limits()
+        return f"{deed} needs an admin without limits, which it is."
+    allowed = f"{deed} needs the role {needed}, and it is of role {access.role}"
+    if not access.is_limited:
+        return f"{allowed}; it is not limited to projects or names."
+    if name is None:
+        return f"{allowed}, within its limits: {access.limits}."
+    if deed == Deed.REGISTER:
+        name = access.home_of(name)
+    access.require_seen(name, f"It does not see this model, for it is limited: {access.limits}.")
+    return f"{allowed}; the model is within its limits: {access.limits}."
 
 
 class Actor(Frozen):
@@ -123,4 +176,4 @@ class Actor(Frozen):
     token_id: str | None = Field(None, exclude_if=lambda value: value is None)
     role: Role | None = Field(None, exclude_if=lambda value: value is None)
     idempotency: str | None = Field(None, exclude_if=lambda value: value is None)
-    access: Access = Field(Access(), exclude=True, repr=False)
+    access: Access = Field(EVERYWHERE, exclude=True, repr=False)

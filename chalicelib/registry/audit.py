@@ -112,21 +112,36 @@ class Change(Frozen):
         )
 
 
+def begun_by(newest_first: Iterable[Event]) -> Actor | None:
+    """Who began the life of a model id that goes on; None if it has ended. Reads no further than it has to."""
+    for event in newest_first:
+        if event.action in (Action.VERSION_REGISTERED, Action.UPLOAD_OPENED):
+            return event.actor
+        if event.action != Action.VERSION_UPDATED:
+            return None
+    return None
+
+
 class BrokenChain(Exception):
     """The events of a subject are not the ones that were written; the text names the first wrong one."""
 
 
 def verify_chain(events: Iterable[Event], head: Head) -> None:
     """Check all events of one subject, in order, against its head. Raises BrokenChain."""
-    last = Head()
+    last = followed(events, Head())
+    if last != head:
+        raise BrokenChain(f"the chain ends at event {last.seq}, its head says {head.seq} or another content")
+
+
+def followed(events: Iterable[Event], last: Head) -> Head:
+    """What the next event has to follow, if these follow `last`. Raises BrokenChain."""
     for event in events:
         if event.seq != last.seq + 1:
             raise BrokenChain(f"{event.subject}: event {last.seq + 1} is missing, event {event.seq} follows")
         if event.prev != last.digest:
             raise BrokenChain(f"{event.subject}: event {event.seq} does not follow event {last.seq} as written")
         last = event.head
-    if last != head:
-        raise BrokenChain(f"the chain ends at event {last.seq}, its head says {head.seq} or another content")
+    return last
 
 
 def differences(before: Recorded | None, after: Recorded | None) -> Mapping[str, tuple[Any, Any]]:

@@ -13,6 +13,8 @@
     ├── Conflict                the stored state forbids this; `holder` is the id that stands in the way, `upload_id`
     │                           the upload by which it does, if it is no model yet
     ├── StaleRevision           the caller's precondition no longer holds; reading again helps
+    ├── InProgress              the very same request is being worked on; repeating it helps
+    ├── KeyReused               the key of this request was another request's; `field` names the header
     └── Unavailable             try again later; nothing was changed that is not whole
         ├── OutcomeUnknown      the change may or may not have been made
         └── NotConfigured       trying again does not help; the operator must set something
@@ -23,6 +25,10 @@ The domain and the store raise these; each surface owns one table from code to s
 from collections.abc import Sequence
 
 MAX_SHOWN_CHARACTERS = 100
+# Said in several places, and to who may not know that it exists: in the same words.
+NO_SUCH_MODEL = "Model not found."
+NO_SUCH_NAME = "There is no registered model of this name."
+NO_SUCH_UPLOAD = "There is no such upload; it is forgotten 30 days after its end."
 
 
 def shown(foreign: str) -> str:
@@ -106,6 +112,24 @@ class StaleRevision(RegistryError):
     def __init__(self, current: int) -> None:
         super().__init__(f"The model is at revision {current}: read it again, then repeat the change.")
         self.current = current
+
+
+class InProgress(RegistryError):
+    code = "in_progress"
+    retry_after_seconds = 1
+
+    def __init__(self) -> None:
+        super().__init__("This request is being worked on: repeat it in a moment, with the same Idempotency-Key.")
+
+
+class KeyReused(RegistryError):
+    code = "idempotency_key_reused"
+    field = "Idempotency-Key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key came with another content before: repeat a request as it was, or take a new key."
+        )
 
 
 class Unavailable(RegistryError):

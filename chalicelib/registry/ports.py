@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
-from chalicelib.registry.access import Actor
+from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Event
 from chalicelib.registry.models import Draft, File, Filters, Head, ModelVersion, Page, Placement
 from chalicelib.registry.registered_models import RegisteredModel
+from chalicelib.registry.tokens import StoredToken, Token
 from chalicelib.registry.uploads import Part, StoredObject, Upload, UploadState
 
 
@@ -31,6 +32,10 @@ class Catalog(Protocol):
     def registered_models(self) -> "RegisteredModels":
         """What versions belong to."""
 
+    @property
+    def tokens(self) -> "Tokens":
+        """The API tokens."""
+
     def ping(self) -> None:
         """Raises Unavailable if the store does not answer."""
 
@@ -40,8 +45,11 @@ class Catalog(Protocol):
     def versions(self, model_ids: Sequence[str]) -> Sequence[ModelVersion]:
         """Those of these versions that there are, in this order."""
 
-    def search(self, filters: Filters, limit: int, after: str | None = None) -> Page:
-        """Newest first, at most `limit`, from behind the position `after`; may end early, with a position."""
+    def search(self, filters: Filters, limit: int, after: str | None = None, within: Access = EVERYWHERE) -> Page:
+        """Newest first, at most `limit`, from behind the position `after`; may end early, with a position.
+
+        Nothing that `within` does not see has a part in it.
+        """
 
     def place(self, draft: Draft, at: datetime) -> Placement:
         """Where this version may stand. Raises Conflict if its id or its claim is taken.
@@ -67,13 +75,41 @@ class Catalog(Protocol):
         """
 
     def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
-        """Remove a version and free its claim; its last state. Raises NotFound."""
+        """Remove a version and free its claim; its last state. Raises NotFound, also for what `by` may not see."""
 
     def key_named_by(self, model_id: str) -> str | None:
         """The object that the version of this id names, or the open upload that holds the id."""
 
+    def begun_by(self, model_id: str) -> Actor | None:
+        """Who registered the version of this id, or opened the upload that holds it; None if there is neither."""
+
     def events(self, subject: str) -> tuple[Sequence[Event], Head]:
         """All events of a subject in order, up to the head that its record keeps, and that. Raises NotFound."""
+
+
+class Tokens(Protocol):
+    """The API tokens; changes as in Catalog. Of their texts only digests come here."""
+
+    def find(self, token_id: str) -> StoredToken | None:
+        """The token of this id, whatever its state."""
+
+    def page(self, limit: int, after: str | None = None) -> Sequence[StoredToken]:
+        """In order of their ids, behind an id."""
+
+    def add(self, token: Token, digest: str, by: Actor) -> None:
+        """Store a new token."""
+
+    def revoke(self, token_id: str, by: Actor, at: datetime) -> tuple[Token, Token]:
+        """End a token; both states, the same if it was revoked before. Raises NotFound."""
+
+    def bootstrap(self, token: Token, digest: str, by: Actor) -> tuple[Token, bool]:
+        """Store the first admin's token, or find it stored already; whether it is new.
+
+        Of two at once one gets it. Raises Forbidden if a token of an admin without limits works.
+        """
+
+    def note_use(self, token_id: str, at: datetime) -> None:
+        """Note that it was used, unless that was noted within the hour. Never raises for a failing store."""
 
 
 class Uploads(Protocol):
@@ -85,14 +121,17 @@ class Uploads(Protocol):
     def open(self, upload: Upload, placement: Placement, by: Actor) -> Upload:
         """Store a new upload that holds what it will need; as it was stored. Raises Conflict."""
 
-    def renew(self, upload_id: str, at: datetime) -> Upload:
-        """Note activity at this time. Raises UploadClosed."""
+    def renew(self, upload_id: str, by: Actor, at: datetime) -> Upload:
+        """Note activity at this time. Raises UploadClosed, and NotFound for what `by` may not see."""
 
     def publish(self, upload: Upload, version: ModelVersion, by: Actor) -> ModelVersion:
         """End an upload, as it was read, with its version, READY; as it was stored. Raises UploadClosed, Conflict."""
 
     def end(self, upload_id: str, state: UploadState, reason: str, by: Actor, at: datetime) -> tuple[Upload, Upload]:
-        """End an open upload, freeing id and claim; both states, the same if it had ended before."""
+        """End an open upload, freeing id and claim; both states, the same if it had ended before.
+
+        Raises NotFound for what `by` may not see.
+        """
 
     def expire(self, upload_id: str, at: datetime) -> tuple[Upload, Upload]:
         """End an upload that has expired at this time, if it has; both states."""
@@ -119,8 +158,13 @@ class RegisteredModels(Protocol):
     def named(self, exposed_name: str) -> RegisteredModel:
         """Raises NotFound."""
 
-    def page(self, limit: int, after: str | None = None) -> Sequence[tuple[str, RegisteredModel]]:
-        """In order of their exposed names, any case, behind a position; each with its own position."""
+    def page(
+        self, limit: int, after: str | None = None, within: Access = EVERYWHERE
+    ) -> tuple[Sequence[tuple[str, RegisteredModel]], str | None]:
+        """In order of their exposed names, any case, behind a position; each with its own position.
+
+        And where to go on; None if that was all. Nothing that `within` does not see has a part in it.
+        """
 
     def numbers(self, rm_id: str, limit: int, below: int | None = None) -> Sequence[tuple[int, str]]:
         """Number and id of versions, highest first."""

@@ -6,7 +6,8 @@ Plain reads go from a surface straight to the catalog.
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
@@ -14,14 +15,24 @@ from typing import BinaryIO
 from chalicelib.registry.access import Actor
 from chalicelib.registry.archives import ArchiveReport, inspect_archive
 from chalicelib.registry.audit import Action
-from chalicelib.registry.errors import InvalidArchive, InvalidInput, OutcomeUnknown, RegistryError
+from chalicelib.registry.errors import (
+    NO_SUCH_NAME,
+    Conflict,
+    InvalidArchive,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    RegistryError,
+)
 from chalicelib.registry.models import Changes, Draft, File, ModelVersion, Placement
 from chalicelib.registry.ports import Blobs, Catalog
 from chalicelib.registry.registered_models import RegisteredModel, RegisteredModelChanges
+from chalicelib.registry.repetition import is_own_work
+from chalicelib.registry.tokens import Token
 from chalicelib.registry.uploads import Upload
 
 MAX_FILE_NAME_BYTES = 255
-Subject = ModelVersion | RegisteredModel | Upload
+Subject = ModelVersion | RegisteredModel | Upload | Token
 Announce = Callable[[Action, Subject | None, Subject | None, Actor], None]
 
 
@@ -51,16 +62,34 @@ class Registry:
         self._new_ulid = new_ulid
         self._announce = announce
 
-    def register(self, draft: Draft, parcel: Parcel, by: Actor) -> ModelVersion:
-        """Check the archive, store its bytes, then its record.
+    def version(self, model_id: str, by: Actor) -> ModelVersion:
+        """One version. Raises NotFound, also for what the caller may not see."""
+        version = self.catalog.version(model_id)
+        by.access.require_seen(version.qualified_name)
+        return version
 
-        What the archive says of itself fills in what the draft leaves open. Raises InvalidInput, InvalidArchive,
-        Conflict and Unavailable; then no record exists and the bytes are gone again. After OutcomeUnknown both may be.
+    def register(self, draft: Draft, parcel: Parcel, by: Actor) -> ModelVersion:
+        """Check the archive, store its bytes, then its record; inside the caller's project, if access is limited.
+
+        What the archive says of itself fills in what the draft leaves open. Raises Forbidden, InvalidInput,
+        InvalidArchive, Conflict and Unavailable; then no record exists and the bytes are gone again. After
+        OutcomeUnknown both may be. Repeated by the same request, it is the version that this has registered already.
         """
+        draft = by.access.placed(draft)
+        try:
+            return self._register(draft, parcel, by)
+        except Conflict as exc:
+            if not exc.upload_id and is_own_work(self.catalog, exc, draft, by):
+                with suppress(NotFound):
+                    return self.catalog.version(draft.id)
+            raise
+
+    def _register(self, draft: Draft, parcel: Parcel, by: Actor) -> ModelVersion:
         size, sha256 = _measure(parcel)
         report = inspect_archive(parcel.body, declared_format=draft.format)
         draft = completed(draft, report)
-        placement = self.catalog.place(draft, self._clock())
+        with telling_no_hidden_upload(self.catalog, by):
+            placement = self.catalog.place(draft, self._clock())
         file = File(
             key=f"artifacts/{self._new_ulid()}/{base_name(parcel.file_name)}",
             file_name=base_name(parcel.file_name),
@@ -73,7 +102,8 @@ class Registry:
         version_id = self.blobs.put(file.key, parcel.body, size, sha256, file.media_type, draft.id)
         version = self._version(draft, placement, file)
         try:
-            version = self.catalog.add(version, placement, by)
+            with telling_no_hidden_upload(self.catalog, by):
+                version = self.catalog.add(version, placement, by)
         except OutcomeUnknown:
             # There may be a record now: its bytes stay, and are swept later if there is none.
             raise
@@ -84,9 +114,20 @@ class Registry:
         return version
 
     def update(self, model_id: str, changes: Changes, by: Actor, if_revision: int | None = None) -> ModelVersion:
-        """Replace fields; the version as it is then. Raises NotFound, Conflict, StaleRevision and InvalidInput."""
+        """Replace fields; the version as it is then.
+
+        Raises NotFound, Forbidden, Conflict, StaleRevision and InvalidInput.
+        """
         at = self._clock()
-        before, after = self.catalog.change(model_id, lambda now: now.edited(changes, at), by, at, if_revision)
+
+        def edit(now: ModelVersion) -> ModelVersion:
+            by.access.require_seen(now.qualified_name)
+            edited = now.edited(changes, at)
+            by.access.require_within(edited.qualified_name)
+            return edited
+
+        with telling_no_hidden_upload(self.catalog, by):
+            before, after = self.catalog.change(model_id, edit, by, at, if_revision)
         if after.revision != before.revision:
             self._announce(Action.VERSION_UPDATED, before, after, by)
         return after
@@ -98,14 +139,23 @@ class Registry:
         self._announce(Action.VERSION_DELETED, removed, None, by)
         return removed
 
+    def registered_model(self, exposed_name: str, by: Actor) -> RegisteredModel:
+        """One registered model. Raises NotFound, also for what the caller may not see."""
+        model = self.catalog.registered_models.named(exposed_name)
+        by.access.require_seen(model.qualified_name, NO_SUCH_NAME)
+        return model
+
     def change_registered_model(
         self, exposed_name: str, changes: RegisteredModelChanges, by: Actor, if_revision: int | None = None
     ) -> RegisteredModel:
         """Change what all versions share; as it is then. Raises NotFound, StaleRevision and InvalidInput."""
         at = self._clock()
-        before, after = self.catalog.registered_models.change(
-            exposed_name, lambda now: now.edited(changes, at), by, at, if_revision
-        )
+
+        def edit(now: RegisteredModel) -> RegisteredModel:
+            by.access.require_seen(now.qualified_name, NO_SUCH_NAME)
+            return now.edited(changes, at)
+
+        before, after = self.catalog.registered_models.change(exposed_name, edit, by, at, if_revision)
         if after.revision != before.revision:
             self._announce(Action.REGISTERED_MODEL_UPDATED, before, after, by)
         return after
@@ -121,6 +171,23 @@ class Registry:
             updated_at=now,
             artifact=file,
         )
+
+
+@contextmanager
+def telling_no_hidden_upload(catalog: Catalog, by: Actor) -> Iterator[None]:
+    """A conflict names the upload that holds an id only to who may see it."""
+    try:
+        yield
+    except Conflict as exc:
+        if exc.upload_id and by.access.is_limited and not _is_seen(catalog, exc.upload_id, by):
+            raise Conflict(exc.holder) from None
+        raise
+
+
+def _is_seen(catalog: Catalog, upload_id: str, by: Actor) -> bool:
+    with suppress(NotFound):
+        return by.access.sees(catalog.uploads.get(upload_id).qualified_name)
+    return False
 
 
 def base_name(stated: str) -> str:

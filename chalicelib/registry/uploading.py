@@ -14,6 +14,8 @@ from chalicelib.registry.access import Actor
 from chalicelib.registry.archives import ArchiveReport, inspect_archive, inspect_file
 from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import (
+    NO_SUCH_UPLOAD,
+    Conflict,
     InvalidArchive,
     InvalidInput,
     NotFound,
@@ -25,7 +27,8 @@ from chalicelib.registry.errors import (
 )
 from chalicelib.registry.models import Draft, File, ModelVersion
 from chalicelib.registry.ports import Blobs, Catalog, SignedRequest
-from chalicelib.registry.service import Announce, base_name, completed
+from chalicelib.registry.repetition import is_own_work
+from chalicelib.registry.service import Announce, base_name, completed, telling_no_hidden_upload
 from chalicelib.registry.uploads import (
     EXPIRY,
     ZIP,
@@ -70,14 +73,28 @@ class Uploading:
         self._announce = announce
 
     def open(self, draft: Draft, file: StatedFile, by: Actor) -> Upload:
-        """A new upload, after every check that needs no bytes. Raises InvalidInput, Conflict and Unavailable."""
+        """A new upload, after every check that needs no bytes; inside the caller's project, if access is limited.
+
+        Repeated by the same request, it is the upload that this has opened already. Raises Forbidden, InvalidInput,
+        Conflict and Unavailable.
+        """
+        draft = by.access.placed(draft)
+        try:
+            return self._open(draft, file, by)
+        except Conflict as exc:
+            if exc.upload_id and is_own_work(self._catalog, exc, draft, by):
+                return self._uploads.get(exc.upload_id)
+            raise
+
+    def _open(self, draft: Draft, file: StatedFile, by: Actor) -> Upload:
         part_size = planned_part_size(file.size)
         if part_size is None and file.sha256 is None:
             raise InvalidInput("sha256", "State the sha256 of a file of up to 64 MiB: S3 checks its one PUT by it.")
         at, name = self._clock(), base_name(file.file_name)
         if file.media_type != ZIP and name.lower().endswith(".zip"):
             raise InvalidInput("media_type", f"State {ZIP} for a file whose name ends in .zip, or send the bare model.")
-        placement = self._catalog.place(draft, at)
+        with telling_no_hidden_upload(self._catalog, by):
+            placement = self._catalog.place(draft, at)
         upload = Upload(
             id=self._new_ulid(),
             draft=draft,
@@ -94,7 +111,8 @@ class Uploading:
         if part_size:
             upload = upload.model_copy(update={"multipart_id": self._blobs.start_parts(upload)})
         try:
-            upload = self._uploads.open(upload, placement, by)
+            with telling_no_hidden_upload(self._catalog, by):
+                upload = self._uploads.open(upload, placement, by)
         except OutcomeUnknown:
             raise
         except RegistryError:
@@ -103,9 +121,17 @@ class Uploading:
         self._announce(Action.UPLOAD_OPENED, None, upload, by)
         return upload
 
-    def status(self, upload_id: str) -> UploadStatus:
+    def still_open(self, upload_id: str, by: Actor) -> Upload:
+        """An upload that bytes can go to. Raises NotFound and UploadClosed."""
+        upload = self._seen(upload_id, by)
+        if upload.state == UploadState.COMPLETED:
+            raise UploadClosed(upload.state, f"its model is {upload.draft.id}")
+        self._require_open(upload)
+        return upload
+
+    def status(self, upload_id: str, by: Actor) -> UploadStatus:
         """What there is of an upload, in the registry and in S3. Raises NotFound and Unavailable."""
-        upload = self._uploads.get(upload_id)
+        upload = self._seen(upload_id, by)
         if upload.has_expired(self._clock()):
             return UploadStatus(upload.ended(UploadState.EXPIRED))
         if upload.state != UploadState.OPEN:
@@ -120,10 +146,10 @@ class Uploading:
         return None if upload.part_size else self._blobs.put_request(upload)
 
     def part_requests(
-        self, upload_id: str, digests: Mapping[int, str]
+        self, upload_id: str, digests: Mapping[int, str], by: Actor
     ) -> tuple[Upload, Sequence[tuple[int, SignedRequest]]]:
         """Where these parts go; it keeps the upload alive. Raises NotFound, UploadClosed and InvalidInput."""
-        upload = self._uploads.renew(upload_id, self._clock())
+        upload = self._uploads.renew(upload_id, by, self._clock())
         if not upload.part_size:
             raise InvalidInput("digests", "This upload has no parts: PUT the whole file to its url.")
         checked_digests(upload, digests)
@@ -137,16 +163,13 @@ class Uploading:
         Raises UploadIncomplete, after which the upload goes on; UploadClosed; InvalidInput, for an archive that may not
         be stored: the upload has failed then, and its bytes are gone; Conflict and Unavailable.
         """
-        upload = self._uploads.get(upload_id)
+        upload = self._seen(upload_id, by)
         if upload.state == UploadState.COMPLETED:
-            return self._published(upload)
-        if upload.has_expired(self._clock()):
-            raise UploadClosed(UploadState.EXPIRED)
+            return self._published(upload, by)
         if upload.state == UploadState.FAILED:
             # Its answer was lost, perhaps.
             raise InvalidArchive(upload.reason or "")
-        if upload.state != UploadState.OPEN:
-            raise UploadClosed(upload.state, upload.reason)
+        self._require_open(upload)
         file = self._stored_file(upload, parts, sha256)
         draft = self._described(upload, by)
         now = max(self._clock(), upload.opened_at)
@@ -157,7 +180,7 @@ class Uploading:
             version = self._uploads.publish(upload, version, by)
         except UploadClosed as exc:
             if exc.state == UploadState.COMPLETED:
-                return self._published(upload)
+                return self._published(upload, by)
             with suppress(Unavailable):
                 self.clear(upload_id)
             raise
@@ -184,8 +207,21 @@ class Uploading:
             self._remove_bytes(upload, quietly=False)
         return upload
 
-    def _published(self, upload: Upload) -> ModelVersion:
+    def _seen(self, upload_id: str, by: Actor) -> Upload:
+        """Raises NotFound, also for what the caller may not see."""
+        upload = self._uploads.get(upload_id)
+        by.access.require_seen(upload.qualified_name, NO_SUCH_UPLOAD)
+        return upload
+
+    def _require_open(self, upload: Upload) -> None:
+        if upload.has_expired(self._clock()):
+            raise UploadClosed(UploadState.EXPIRED)
+        if upload.state != UploadState.OPEN:
+            raise UploadClosed(upload.state, upload.reason)
+
+    def _published(self, upload: Upload, by: Actor) -> ModelVersion:
         version = self._catalog.version(upload.draft.id)
+        by.access.require_seen(version.qualified_name)
         if version.artifact.key != upload.key:
             raise NotFound("The model of this upload was deleted.")
         return version

@@ -10,9 +10,10 @@ from datetime import datetime
 from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist, PynamoDBException
 
-from chalicelib.registry.access import Actor
+from chalicelib.registry import audit
+from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Action, Change, Event
-from chalicelib.registry.errors import NotFound, StaleRevision, Unavailable
+from chalicelib.registry.errors import NO_SUCH_MODEL, NotFound, StaleRevision, Unavailable
 from chalicelib.registry.models import Draft, Filters, Head, ModelVersion, Page, Placement
 from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.placing import Placing
@@ -36,6 +37,7 @@ from chalicelib.store.schema import (
     name_key,
 )
 from chalicelib.store.search import Search
+from chalicelib.store.tokens import DynamoTokens
 from chalicelib.store.transactions import (
     Busy,
     Retry,
@@ -43,6 +45,8 @@ from chalicelib.store.transactions import (
     transient_errors_as_busy,
 )
 from chalicelib.store.uploads import DynamoUploads
+
+EVENTS_READ = 20  # at once, from the newest on
 
 
 class DynamoCatalog:
@@ -64,6 +68,7 @@ class DynamoCatalog:
         self._placing = Placing(self._connection, new_ulid, lambda upload_id, at: self._uploads.expire(upload_id, at))
         self._uploads = DynamoUploads(self._connection, self._placing, self._commits, self._retry, new_ulid)
         self._registered_models = DynamoRegisteredModels(self._connection, self._commits, self._retry, new_ulid)
+        self._tokens = DynamoTokens(self._connection, self._commits, self._retry, new_ulid)
 
     @property
     def uploads(self) -> DynamoUploads:
@@ -72,6 +77,10 @@ class DynamoCatalog:
     @property
     def registered_models(self) -> DynamoRegisteredModels:
         return self._registered_models
+
+    @property
+    def tokens(self) -> DynamoTokens:
+        return self._tokens
 
     def ping(self) -> None:
         try:
@@ -85,8 +94,8 @@ class DynamoCatalog:
     def versions(self, model_ids: Sequence[str]) -> Sequence[ModelVersion]:
         return self._search.versions(model_ids)
 
-    def search(self, filters: Filters, limit: int, after: str | None = None) -> Page:
-        return self._search(filters, limit, after)
+    def search(self, filters: Filters, limit: int, after: str | None = None, within: Access = EVERYWHERE) -> Page:
+        return self._search(filters, limit, after, within)
 
     def place(self, draft: Draft, at: datetime) -> Placement:
         return self._retry(lambda _: self._placing.place(draft, at))
@@ -133,7 +142,9 @@ class DynamoCatalog:
 
         def attempt(_: int) -> Prepared[ModelVersion]:
             item = self._version_item(model_id)
-            return self._removing(item.version(), item.head, by, at, event_id)
+            version = item.version()
+            by.access.require_seen(version.qualified_name)
+            return self._removing(version, item.head, by, at, event_id)
 
         return self._commits.once(model_key(model_id), event_id, attempt)
 
@@ -142,6 +153,9 @@ class DynamoCatalog:
         if item is None or item.deleted:
             return None
         return item.upload_key or item.version().artifact.key
+
+    def begun_by(self, model_id: str) -> Actor | None:
+        return self._retry(lambda _: self._begun_by(model_key(model_id)))
 
     def events(self, subject: str) -> tuple[Sequence[Event], Head]:
         return self._retry(lambda _: self._events(subject))
@@ -155,6 +169,11 @@ class DynamoCatalog:
                 raise NotFound("Nothing has happened to this subject.") from exc
             upto = EventItem.sk <= event_key(head.seq)
             return [item.event() for item in EventItem.query(subject, upto, consistent_read=True)], head
+
+    def _begun_by(self, subject: str) -> Actor | None:
+        with transient_errors_as_busy():
+            newest = EventItem.query(subject, scan_index_forward=False, consistent_read=True, page_size=EVENTS_READ)
+            return audit.begun_by(item.event() for item in newest)
 
     def _head(self, subject: str) -> Head:
         if not subject.startswith("RM#"):
@@ -175,7 +194,7 @@ class DynamoCatalog:
     def _version_item(self, model_id: str) -> VersionItem:
         item = self._stored(model_id)
         if item is None or not item.record:
-            raise NotFound("Model not found.")
+            raise NotFound(NO_SUCH_MODEL)
         return item
 
     # Writes

@@ -10,9 +10,9 @@ from datetime import datetime
 from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist
 
-from chalicelib.registry.access import Actor
+from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Action, Change, Event
-from chalicelib.registry.errors import InvalidInput, NotFound, StaleRevision
+from chalicelib.registry.errors import NO_SUCH_NAME, InvalidInput, NotFound, StaleRevision
 from chalicelib.registry.models import ModelVersion
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.store.commits import Commits, Prepared
@@ -29,6 +29,8 @@ from chalicelib.store.schema import (
     model_key,
     name_key,
     number_key,
+    project_digest,
+    project_names_key,
     registered_model_key,
 )
 from chalicelib.store.transactions import LostRace, Retry, Transaction, transient_errors_as_busy
@@ -49,16 +51,16 @@ class DynamoRegisteredModels:
     def named(self, exposed_name: str) -> RegisteredModel:
         return self._retry(lambda _: self._item(exposed_name)).registered_model()
 
-    def page(self, limit: int, after: str | None = None) -> Sequence[tuple[str, RegisteredModel]]:
-        def read(_: int) -> Sequence[tuple[str, RegisteredModel]]:
-            behind = PointerItem.sk > after if after else None
-            with transient_errors_as_busy():
-                rows = list(PointerItem.query(NAMES, behind, limit=limit, consistent_read=True))
-                keys = [(row.target, META) for row in rows]
-                found = {item.pk: item.registered_model() for item in NameItem.batch_get(keys, consistent_read=True)}
-            return [(row.sk, found[row.target]) for row in rows if row.target in found]
-
-        return self._retry(read)
+    def page(
+        self, limit: int, after: str | None = None, within: Access = EVERYWHERE
+    ) -> tuple[Sequence[tuple[str, RegisteredModel]], str | None]:
+        found: list[tuple[str, RegisteredModel]] = []
+        go_on, is_first = after, True
+        while is_first or (go_on and len(found) <= limit):
+            rows, go_on = self._rows_of(names_keys(within), limit + 1, go_on)
+            found += [(sk, model) for sk, model in rows if within.sees(model.qualified_name)]
+            is_first = False
+        return found[:limit], found[limit - 1][0] if len(found) > limit else None
 
     def numbers(self, rm_id: str, limit: int, below: int | None = None) -> Sequence[tuple[int, str]]:
         def read(_: int) -> Sequence[tuple[int, str]]:
@@ -108,6 +110,23 @@ class DynamoRegisteredModels:
 
     # Reads
 
+    def _rows_of(
+        self, partitions: Sequence[str], limit: int, after: str | None
+    ) -> tuple[list[tuple[str, RegisteredModel]], str | None]:
+        """The next rows of all these partitions, and where to go on, if there may be more."""
+
+        def read(_: int) -> tuple[list[tuple[str, RegisteredModel]], str | None]:
+            behind = PointerItem.sk > after if after else None
+            with transient_errors_as_busy():
+                parts = [list(PointerItem.query(pk, behind, limit=limit, consistent_read=True)) for pk in partitions]
+                rows = sorted((row for part in parts for row in part), key=lambda row: row.sk)[:limit]
+                keys = [(row.target, META) for row in rows]
+                found = {item.pk: item.registered_model() for item in NameItem.batch_get(keys, consistent_read=True)}
+            there = [(row.sk, found[row.target]) for row in rows if row.target in found]
+            return there, rows[-1].sk if len(rows) == limit else None
+
+        return self._retry(read)
+
     def _item(self, exposed_name: str) -> NameItem:
         with transient_errors_as_busy():
             try:
@@ -115,7 +134,7 @@ class DynamoRegisteredModels:
                 pointer = PointerItem.get(registered_model_key(claim.holder), "NAME", consistent_read=True)
                 return NameItem.get(pointer.target, META, consistent_read=True)
             except DoesNotExist as exc:
-                raise NotFound("There is no registered model of this name.") from exc
+                raise NotFound(NO_SUCH_NAME) from exc
 
     def _numbered(self, rm_id: str, number: int) -> str | None:
         with transient_errors_as_busy():
@@ -170,3 +189,11 @@ class DynamoRegisteredModels:
         event = change.after(model_key(after.id), item.head)
         tx.put(f"version {after.number}", VersionItem.of(after, event), condition=is_at(item.head))
         tx.put(f"event {after.number}", EventItem.of(event), condition=EventItem.pk.does_not_exist())
+
+
+def names_keys(within: Access) -> list[str]:
+    """What has to be read of the list: only the rows of these projects, where access is limited to some."""
+    if within.projects is None:
+        return [NAMES]
+    digests = (project_digest(project.id, project.name) for project in within.projects)
+    return [project_names_key(digest) for digest in dict.fromkeys(digests) if digest]

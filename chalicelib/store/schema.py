@@ -17,6 +17,10 @@
 | an upload by its id; kept 30 days after its end (`ttl`) | `UPLOAD#{id}` / `META` |
 | uploads that may have expired, or left something in S3 | `UPLOADS` / `{expires_at}#{id}`: it ends no earlier |
 | how far the sweep of objects has come | `SWEEP` / `META` |
+| an API token by its id: the digest of its text, what it allows, event head | `TOKEN#{id}` / `META` |
+| API tokens in order of their ids, which is that of their creation | `TOKENS` / `{id}` |
+| which token was made as the first admin's | `BOOTSTRAP` / `META` |
+| what a request with an Idempotency-Key came to, for a day (`ttl`) | `IDEMPOTENCY#{sha256}` / `META` |
 
 **registry-events** (pk subject, sk number of the event): append-only; index `by_day` over all subjects, index
 `by_project` (`{sha256}#{day}`) over those of one project.
@@ -44,11 +48,13 @@ from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Event
 from chalicelib.registry.models import Head, Metadata, ModelVersion
 from chalicelib.registry.registered_models import RegisteredModel
+from chalicelib.registry.tokens import StoredToken, Token
 from chalicelib.registry.uploads import Upload, UploadState
 
 CATALOG_SHARDS = 4
 MAX_LISTED_BYTES = 900
 META, NAMES, UPLOADS, SWEEP = "META", "NAMES", "UPLOADS", "SWEEP"
+TOKENS, BOOTSTRAP = "TOKENS", "BOOTSTRAP"
 TAG_SEPARATOR = "\x1f"
 
 
@@ -85,6 +91,10 @@ def due_key(upload: Upload) -> str:
     return f"{as_text(upload.expires_at)}#{upload.id}"
 
 
+def token_key(token_id: str) -> str:
+    return f"TOKEN#{token_id}"
+
+
 def as_text(at: datetime) -> str:
     """A time as text that sorts by time."""
     return f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"
@@ -108,6 +118,10 @@ def project_names_key(digest: str) -> str:
 def project_day_key(digest: str, day: str) -> str:
     """Where the index has the events of a project on a day."""
     return f"{digest}#{day}"
+
+
+def _from_text(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
 
 
 def registered_model_key(rm_id: str) -> str:
@@ -241,7 +255,7 @@ class NameItem(RegistryItem):
 
 
 class PointerItem(RegistryItem):
-    """To a version (`RM#..` / `V#..`), a registered model (`RM#..` / `NAME`, and `NAMES`) or an upload (`UPLOADS`)."""
+    """To a version (`RM#..` / `V#..`), a registered model (`RM#..` / `NAME`, and `NAMES`), an upload or a token."""
 
     target = UnicodeAttribute()
 
@@ -274,8 +288,38 @@ class UploadItem(RegistryItem):
 
     def stored_upload(self) -> Upload:
         upload = Upload.model_validate_json(self.record)
-        expires_at = datetime.strptime(self.expires_at, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-        return upload.model_copy(update={"state": UploadState(self.state), "expires_at": expires_at})
+        update = {"state": UploadState(self.state), "expires_at": _from_text(self.expires_at)}
+        return upload.model_copy(update=update)
+
+
+class TokenItem(RegistryItem):
+    """An API token. `secret_digest` is the SHA-256 of its text; `seq` and `digest` are those of its newest event."""
+
+    record = UnicodeAttribute()
+    secret_digest = UnicodeAttribute()
+    last_used_at = UnicodeAttribute(null=True)
+    seq = NumberAttribute()
+    digest = UnicodeAttribute()
+
+    @classmethod
+    def of(cls, token: Token, secret_digest: str, event: Event) -> Self:
+        return cls(
+            token_key(token.id),
+            META,
+            record=token.model_dump_json(),
+            secret_digest=secret_digest,
+            seq=event.seq,
+            digest=event.digest,
+        )
+
+    def stored_token(self) -> StoredToken:
+        token = Token.model_validate_json(self.record)
+        used_at = _from_text(self.last_used_at) if self.last_used_at else None
+        return StoredToken(token=token, digest=self.secret_digest, last_used_at=used_at)
+
+    @property
+    def head(self) -> Head:
+        return Head(seq=int(self.seq), digest=self.digest)
 
 
 class SweepItem(RegistryItem):

@@ -16,6 +16,7 @@ from typing import Any
 
 from pynamodb.expressions.condition import Condition
 
+from chalicelib.registry.access import Access
 from chalicelib.registry.models import PRECISIONS, Filters, ModelVersion, Page
 from chalicelib.store.schema import (
     CATALOG_SHARDS,
@@ -23,6 +24,8 @@ from chalicelib.store.schema import (
     CatalogItem,
     VersionItem,
     model_key,
+    project_digest,
+    project_key,
     shard_key,
     tag_text,
 )
@@ -40,11 +43,11 @@ NEWEST = "~"  # sorts behind every position
 class Shard:
     """One shard, read newest first. Every row newer than `frontier` has been seen."""
 
-    def __init__(self, number: int, after: str) -> None:
+    def __init__(self, pk: str, after: str) -> None:
         self.frontier = after
         self.is_exhausted = False
         self.rows: deque[str] = deque()
-        self._pk = shard_key(number)
+        self._pk = pk
 
     def read_on(self, condition: Condition | None, limit: int | None) -> None:
         """One Query: at most 1 MB or `limit` rows of the shard, of which those that hold the condition are kept."""
@@ -77,22 +80,26 @@ class Search:
         self._threads = ThreadPoolExecutor(CATALOG_SHARDS, thread_name_prefix="shard")
         self._monotonic = monotonic
 
-    def __call__(self, filters: Filters, limit: int, after: str | None) -> Page:
+    def __call__(self, filters: Filters, limit: int, after: str | None, within: Access) -> Page:
         if not precisions_like(filters.precision):
             return Page(versions=(), after=None)
-        positions, go_on = self._positions(filters, limit, after or NEWEST)
+        condition = condition_of(filters, within.name_prefixes)
+        positions, go_on = self._positions(partitions_of(within), condition, limit, after or NEWEST)
         versions, cut_at = self._versions(positions)
-        return Page(versions=tuple(versions), after=cut_at or go_on)
+        # A version may have moved since its row was read.
+        seen = tuple(version for version in versions if within.sees(version.qualified_name))
+        return Page(versions=seen, after=cut_at or go_on)
 
     def versions(self, model_ids: Sequence[str]) -> Sequence[ModelVersion]:
         """Those that there are, in this order."""
         records = self._records(model_ids)
         return [ModelVersion.model_validate_json(records[id_]) for id_ in model_ids if id_ in records]
 
-    def _positions(self, filters: Filters, limit: int, after: str) -> tuple[list[str], str | None]:
-        """The next positions, newest first, and where to go on; None when the catalogue is exhausted."""
-        shards = [Shard(number, after) for number in range(CATALOG_SHARDS)]
-        condition = condition_of(filters)
+    def _positions(
+        self, partitions: Sequence[str], condition: Condition | None, limit: int, after: str
+    ) -> tuple[list[str], str | None]:
+        """The next positions, newest first, and where to go on; None when the partitions are exhausted."""
+        shards = [Shard(pk, after) for pk in partitions]
         found: list[str] = []
         queries, deadline = 0, self._monotonic() + MAX_SECONDS
         while len(found) < limit:
@@ -100,7 +107,7 @@ class Search:
             blocking = [shard for shard in shards if shard.is_open and shard.frontier > newest]
             if blocking:
                 if queries + len(blocking) > MAX_QUERIES or self._monotonic() > deadline:
-                    return found, max(shard.frontier for shard in blocking)
+                    return found, _behind(found, max(shard.frontier for shard in blocking))
                 queries += len(blocking)
                 self._read_on(blocking, condition, limit)
             elif newest:
@@ -166,9 +173,30 @@ class Search:
         return self._retry(read)
 
 
-def condition_of(filters: Filters) -> Condition | None:
+def partitions_of(within: Access) -> list[str]:
+    """What has to be read of the catalogue: only the rows of these projects, where access is limited to some."""
+    if within.projects is None:
+        return [shard_key(number) for number in range(CATALOG_SHARDS)]
+    digests = (project_digest(project.id, project.name) for project in within.projects)
+    return [project_key(digest) for digest in dict.fromkeys(digests) if digest]
+
+
+def _behind(found: Sequence[str], frontier: str) -> str:
+    """A position to go on from that names no row but a found one: others may not be for the caller to know."""
+    published_at = frontier.partition("#")[0]
+    if found and found[-1].partition("#")[0] == published_at:
+        return found[-1]
+    return f"{published_at}#{NEWEST}"
+
+
+def condition_of(filters: Filters, name_prefixes: Sequence[str] | None = None) -> Condition | None:
     """The filters as a condition on catalogue rows; None without filters. Values are literal."""
-    conditions: list[Condition] = [
+    conditions: list[Condition] = (
+        []
+        if name_prefixes is None
+        else [reduce(or_, (CatalogItem.exact_name.startswith(prefix) for prefix in name_prefixes))]
+    )
+    conditions += [
         getattr(CatalogItem, field).contains(value.casefold())
         for field in ("name", "project_name", "category", "architecture")
         if (value := getattr(filters, field)) is not None

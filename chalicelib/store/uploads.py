@@ -13,7 +13,7 @@ from pynamodb.expressions.condition import Condition
 
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
-from chalicelib.registry.errors import NotFound, UploadClosed
+from chalicelib.registry.errors import NO_SUCH_UPLOAD, NotFound, UploadClosed
 from chalicelib.registry.models import Head, ModelVersion, Placement
 from chalicelib.registry.uploads import EXPIRY, Upload, UploadState
 from chalicelib.store.commits import Commits, Prepared
@@ -78,9 +78,9 @@ class DynamoUploads:
 
         return self._commits.once(model_key(upload.draft.id), event_id, attempt)
 
-    def renew(self, upload_id: str, at: datetime) -> Upload:
+    def renew(self, upload_id: str, by: Actor, at: datetime) -> Upload:
         def renew(_: int) -> Upload:
-            upload = self._open_upload(upload_id, at)
+            upload = self._open_upload(upload_id, at, by)
             renewed = upload.renewed(at)
             item = UploadItem(upload_key(upload_id), META)
             try:
@@ -99,7 +99,7 @@ class DynamoUploads:
 
         def attempt(number: int) -> Prepared[ModelVersion]:
             is_contended = number > 0
-            now = self._open_upload(upload.id, version.published_at) if is_contended else upload
+            now = self._open_upload(upload.id, version.published_at, by) if is_contended else upload
             return self._publishing(now, version, by, event_id, is_contended)
 
         return self._commits.once(model_key(version.id), event_id, attempt)
@@ -107,6 +107,7 @@ class DynamoUploads:
     def end(self, upload_id: str, state: UploadState, reason: str, by: Actor, at: datetime) -> tuple[Upload, Upload]:
         event_id = self._new_ulid()
         as_read = self.get(upload_id)
+        by.access.require_seen(as_read.qualified_name, NO_SUCH_UPLOAD)
 
         def attempt(number: int) -> Prepared[tuple[Upload, Upload]]:
             upload = self._upload(upload_id) if number else as_read
@@ -164,11 +165,12 @@ class DynamoUploads:
             try:
                 return UploadItem.get(upload_key(upload_id), META, consistent_read=True).stored_upload()
             except DoesNotExist as exc:
-                raise NotFound("There is no such upload; it is forgotten 30 days after its end.") from exc
+                raise NotFound(NO_SUCH_UPLOAD) from exc
 
-    def _open_upload(self, upload_id: str, at: datetime) -> Upload:
+    def _open_upload(self, upload_id: str, at: datetime, by: Actor) -> Upload:
         """Raises UploadClosed unless it is open at this time."""
         upload = self._upload(upload_id)
+        by.access.require_seen(upload.qualified_name, NO_SUCH_UPLOAD)
         if upload.has_expired(at):
             raise UploadClosed(UploadState.EXPIRED, f"on {as_text(upload.expires_at)}")
         if upload.state != UploadState.OPEN:

@@ -16,7 +16,9 @@ HTML = "text/html"
 CACHED = ("ETag", "Cache-Control")
 UNCHANGED = Answer("It is as in If-None-Match", headers=CACHED)
 # The page needs nothing but its own style: no script, font or image, from here or elsewhere.
-CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+CONTENT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 class Documentation(Surface):
@@ -48,6 +50,7 @@ documentation = Documentation(__name__, answer_error)
 @documentation.operation(
     "GET",
     "/openapi.json",
+    role=None,
     responses={200: Answer("An OpenAPI 3.1 document", {JSON: dict[str, Any]}, CACHED), 304: UNCHANGED},
     curl='curl "$REGISTRY/openapi.json"',
 )
@@ -59,6 +62,7 @@ def get_document() -> Response:
 @documentation.operation(
     "GET",
     "/docs",
+    role=None,
     responses={200: Answer("A page", {HTML: str}, CACHED), 304: UNCHANGED},
     curl='curl "$REGISTRY/docs"',
 )

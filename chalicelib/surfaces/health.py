@@ -37,6 +37,7 @@ class Outage(Shape):
     "GET",
     "/health",
     query=HealthQuery,
+    role=None,
     responses={
         200: Answer("It works", {JSON: Health}),
         422: BAD_QUERY,

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from chalicelib.paging import next_link, page_token, position_of
 from chalicelib.problems import answer_problem, problem_answer
+from chalicelib.registry.access import Role
 from chalicelib.registry.archives import ArchiveReport, describe_archive, inspect_file
 from chalicelib.registry.models import File, ModelId, ModelVersion
 from chalicelib.registry.uploads import ZIP
@@ -67,6 +68,7 @@ class Asked(Shape):
     "GET",
     "/models/{model_id}/manifest",
     query=ManifestQuery,
+    role=Role.VIEWER,
     responses={
         200: Answer("What the artifact holds", {JSON: ManifestOut}, ("Link",)),
         400: problem_answer("Not the form of an id"),
@@ -83,7 +85,7 @@ def get_manifest(model_id: str) -> Response:
     """
     given = manifest.query(ManifestQuery)
     query = parsed(ManifestQuery, given, "query")
-    version = registry().catalog.version(valid_id(model_id))
+    version = registry().version(valid_id(model_id), manifest.actor())
     asked = Asked(key=version.artifact.key)
     first = int(position_of(query.page_token, asked, INDEX)) if query.page_token else 0
     report = report_of(version.artifact)

@@ -5,10 +5,12 @@ by `ModelOut`, once for forms and answers.
 """
 
 import ast
+import hashlib
 import io
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -230,6 +232,12 @@ def parcel_of(form: Form) -> Parcel:
     if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise InvalidInput("sha256", "sha256 is not 64 hexadecimal digits.")
     return Parcel(io.BytesIO(part.raw), part.filename, stated_sha256=sha256 or None)
+
+
+def content_of(form: Form, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What a form asks for, however it was sent: its fields, parsed, and the names and digests of its files."""
+    files = {name: [part.filename, hashlib.sha256(part.raw).hexdigest()] for name, part in form.files.items()}
+    return {"fields": dict(stated), "sha256": form.single("sha256"), "files": files}
 
 
 def as_date(at: datetime) -> str:

@@ -1,7 +1,6 @@
 """`/models`: the published Model Registry REST API, as clients in the field speak it."""
 
 import re
-import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -9,9 +8,12 @@ from chalice.app import Response
 from pydantic import Field, TypeAdapter
 
 from chalicelib.forms import MULTIPART, URLENCODED, problem
+from chalicelib.idempotency import Made, RepeatHeaders, intent_of
 from chalicelib.paging import next_link, page_token, position_of
+from chalicelib.registry.access import Role
 from chalicelib.registry.errors import InvalidInput, NotFound, RegistryError
 from chalicelib.registry.models import PRECISIONS, Changes, Draft, Filters, ModelId
+from chalicelib.registry.service import Parcel
 from chalicelib.surface import (
     JSON,
     TEXT,
@@ -30,6 +32,7 @@ from chalicelib.surfaces.model_fields import (
     ModelOut,
     RegistrationForm,
     as_date,
+    content_of,
     parcel_of,
     require_known_keys,
     stated_fields,
@@ -56,9 +59,12 @@ def answer_error(exc: RegistryError) -> Response:
         "unsupported_precision": 400,
         "invalid_id": 400,
         "nothing_to_change": 400,
+        "unauthenticated": 401,
+        "forbidden": 403,
         "not_found": 404,
         "method_not_allowed": 405,
         "conflict": 409,
+        "in_progress": 409,
         "stale_revision": 412,
         "too_large": 413,
         "unsupported_media_type": 415,
@@ -122,6 +128,7 @@ class ListQuery(Shape):
     "/models",
     query=ListQuery,
     query_prefix="tag.",
+    role=Role.VIEWER,
     responses={
         200: Answer("Models, newest published first", {JSON: list[ModelOut]}, ("Link",)),
         404: Answer("No model in the whole catalogue passes the filters", {TEXT: str}),
@@ -141,7 +148,7 @@ def list_models() -> Response:
     query = parsed(ListQuery, {name: value for name, value in given.items() if not name.startswith("tag.")}, "query")
     filters = Filters(**query.model_dump(exclude={"limit", "page_token"}), tags=tags)
     after = position_of(query.page_token, filters, POSITION) if query.page_token else None
-    page = registry().catalog.search(filters, query.limit, after)
+    page = registry().catalog.search(filters, query.limit, after, models.actor().access)
     if not page.versions and not page.after and not after and not filters.is_empty:
         raise NotFound("Model(s) not found.")
     body = TypeAdapter(list[ModelOut]).dump_json([ModelOut.of(version) for version in page.versions]).decode()
@@ -155,13 +162,22 @@ def list_models() -> Response:
     "POST",
     "/models",
     body={MULTIPART: RegistrationForm},
+    headers=RepeatHeaders,
+    role=Role.PUBLISHER,
     responses={
         201: Answer("The id of the new model", {TEXT: str}),
         400: Answer("Unsupported precision", {TEXT: str}),
-        409: TAKEN,
+        409: Answer(
+            f"{TAKEN.meaning}; or, as JSON, the request of this Idempotency-Key still runs",
+            {TEXT: str, JSON: Detail},
+            ("Retry-After",),
+        ),
         413: TOO_LARGE,
         415: NO_FORM,
-        422: Answer("A field or the archive breaks a rule", {TEXT: str, JSON: Detail | FieldProblems}),
+        422: Answer(
+            "A field or the archive breaks a rule, or the Idempotency-Key came with another content",
+            {TEXT: str, JSON: Detail | FieldProblems},
+        ),
         503: TRY_AGAIN,
     },
     curl="""curl "$REGISTRY/models" -F "file=@model.zip;type=application/zip" -F name=detector -F version=v1 \\
@@ -174,19 +190,29 @@ def register_model() -> Response:
     """
     form = models.form()
     require_known_keys(form, set(RegistrationForm.model_fields))
-    fields = {name: value for name, value in stated_fields(form).items() if value is not None}
-    fields.setdefault("id", str(uuid.uuid4()))
-    fields.setdefault("created_date", as_date(datetime.now(UTC)))
+    stated = {name: value for name, value in stated_fields(form).items() if value is not None}
+    intent = intent_of(models, lambda: content_of(form, stated))
+    fields = {"id": intent.new_id(), "created_date": as_date(datetime.now(UTC)), **stated}
     problems = [] if "file" in form.files else [problem(["body", "file"], "Field required: a file part", "missing")]
     draft = parsed(Draft, fields, "body", problems)
     draft.check_limits()
-    version = registry().register(draft, parcel_of(form), models.actor())
-    return text_response(version.id, 201)
+    parcel = parcel_of(form)
+    return intent.answer(lambda: registered(draft, parcel), again=id_answer)
+
+
+def registered(draft: Draft, parcel: Parcel) -> Made:
+    version = registry().register(draft, parcel, models.actor())
+    return Made(version.id, id_answer(version.id))
+
+
+def id_answer(model_id: str) -> Response:
+    return text_response(model_id, 201)
 
 
 @models.operation(
     "GET",
     "/models/{model_id}",
+    role=Role.VIEWER,
     responses={
         200: Answer("The model", {JSON: ModelOut}, ("ETag",)),
         400: NOT_AN_ID,
@@ -197,7 +223,7 @@ def register_model() -> Response:
 )
 def get_model(model_id: str) -> Response:
     """Get one model"""
-    version = registry().catalog.version(valid_id(model_id))
+    version = registry().version(valid_id(model_id), models.actor())
     body = ModelOut.of(version).model_dump_json()
     return Response(body, headers={"Content-Type": "application/json", "ETag": f'"{version.revision}"'})
 
@@ -207,6 +233,7 @@ def get_model(model_id: str) -> Response:
     "/models/{model_id}",
     body={MULTIPART: ChangeForm, URLENCODED: ChangeForm},
     headers=ChangeHeaders,
+    role=Role.PUBLISHER,
     responses={
         200: Answer("Done", {JSON: Completed}, ("ETag",)),
         400: Answer(
@@ -247,6 +274,7 @@ def update_model(model_id: str) -> Response:
 @models.operation(
     "DELETE",
     "/models/{model_id}",
+    role=Role.ADMIN,
     responses={204: Answer("Deleted"), 400: NOT_AN_ID, 404: NO_SUCH_MODEL, 503: TRY_AGAIN},
     curl='curl -X DELETE "$REGISTRY/models/$ID"',
 )
@@ -259,6 +287,7 @@ def delete_model(model_id: str) -> Response:
 @models.operation(
     "GET",
     "/models/{model_id}/files",
+    role=Role.VIEWER,
     responses={
         307: Answer("Follow Location to the archive, byte for byte as registered", {TEXT: str}, ("Location",)),
         400: NOT_AN_ID,
@@ -272,7 +301,7 @@ def download_model(model_id: str) -> Response:
 
     The answer redirects to a URL that works for an hour at most; ask again rather than keep it.
     """
-    version = registry().catalog.version(valid_id(model_id))
+    version = registry().version(valid_id(model_id), models.actor())
     url = registry().blobs.download_url(version.artifact)
     return text_response("Follow the redirect to the archive (curl -L).\n", 307, Location=url)
 

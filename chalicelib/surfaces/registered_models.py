@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chalicelib.paging import next_link, page_token, position_of
 from chalicelib.problems import answer_problem, problem_answer
+from chalicelib.registry.access import Role
 from chalicelib.registry.models import ModelVersion
 from chalicelib.registry.registered_models import MAX_NUMBER, RegisteredModel, RegisteredModelChanges
 from chalicelib.surface import JSON, Answer, ChangeHeaders, Shape, Surface, json_response, parsed
@@ -90,6 +91,7 @@ class ChangedRegisteredModel(RegisteredModelChanges):
     "GET",
     "/registered-models",
     query=RegisteredModelsQuery,
+    role=Role.VIEWER,
     responses={
         200: Answer(
             "By name, one; else all, in order of their names",
@@ -116,11 +118,12 @@ def get_registered_models() -> Response:
 def all_of_them(query: RegisteredModelsQuery, given: dict[str, str]) -> Response:
     asked = RegisteredModelsQuery()
     after = position_of(query.page_token, asked, LISTED) if query.page_token else None
-    found = registry().catalog.registered_models.page(query.limit + 1, after)
-    count = fitting([model for _, model in found[: query.limit]])
+    found, go_on = registry().catalog.registered_models.page(query.limit, after, registered_models.actor().access)
+    count = fitting([model for _, model in found])
+    go_on = found[count - 1][0] if count < len(found) else go_on
     headers = {}
-    if count < len(found):
-        token = page_token(found[count - 1][0], asked)
+    if go_on:
+        token = page_token(go_on, asked)
         headers["Link"] = next_link("/registered-models", {**given, "page_token": token})
     shown = [
         RegisteredModelOut.of(model).model_dump(mode="json", exclude={"latest", "versions"})
@@ -132,7 +135,7 @@ def all_of_them(query: RegisteredModelsQuery, given: dict[str, str]) -> Response
 def one_by_name(query: RegisteredModelsQuery, given: dict[str, str]) -> Response:
     asked = query.model_copy(update={"limit": DEFAULT_LIMIT, "page_token": None})
     below = int(position_of(query.page_token, asked, NUMBER)) if query.page_token else None
-    model = registry().catalog.registered_models.named(query.name or "")
+    model = registry().registered_model(query.name or "", registered_models.actor())
     versions, go_on = versions_of(model, query, below)
     shown = RegisteredModelOut.of(
         model, latest=latest_of(model), versions=[ModelOut.of(version) for version in versions]
@@ -144,8 +147,7 @@ def one_by_name(query: RegisteredModelsQuery, given: dict[str, str]) -> Response
 
 
 def latest_of(model: RegisteredModel) -> ModelOut | None:
-    catalog = registry().catalog
-    newest = catalog.versions([model_id for _, model_id in catalog.registered_models.numbers(model.rm_id, 1)])
+    newest = members_of(model, registry().catalog.registered_models.numbers(model.rm_id, 1))
     return ModelOut.of(newest[0]) if newest else None
 
 
@@ -157,15 +159,21 @@ def versions_of(
     number = model.aliases.get(query.alias, 0) if query.alias is not None else query.number
     if number is not None:
         model_id = catalog.registered_models.numbered(model.rm_id, number)
-        return list(catalog.versions([model_id] if model_id else [])), None
+        return members_of(model, [(number, model_id)] if model_id else []), None
     limit = min(query.limit, VERSIONS_READ)
     numbers = catalog.registered_models.numbers(model.rm_id, limit + 1, below)
-    found = catalog.versions([model_id for _, model_id in numbers[:limit]])
+    found = members_of(model, numbers[:limit])
     wanted = [version for version in found if query.version in (None, version.version)]
     count = fitting(wanted)
     if count < len(wanted):
         return wanted[:count], wanted[count - 1].number
     return wanted, numbers[limit - 1][0] if len(numbers) > limit else None
+
+
+def members_of(model: RegisteredModel, numbers: Sequence[tuple[int, str]]) -> list[ModelVersion]:
+    """These versions, but for those that went elsewhere meanwhile."""
+    versions = registry().catalog.versions([model_id for _, model_id in numbers])
+    return [version for version in versions if version.rm_id == model.rm_id]
 
 
 def fitting(records: Sequence[BaseModel]) -> int:
@@ -183,6 +191,7 @@ def fitting(records: Sequence[BaseModel]) -> int:
     "/registered-models",
     body={JSON: ChangedRegisteredModel},
     headers=ChangeHeaders,
+    role=Role.PUBLISHER,
     responses={
         200: Answer("The registered model", {JSON: RegisteredModelOut}, ("ETag",)),
         400: problem_answer("Not a JSON object"),

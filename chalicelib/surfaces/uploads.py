@@ -5,15 +5,17 @@ and precision are held for it. An upload ends by itself 24 hours after its last 
 """
 
 import re
-import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from chalice.app import Response
 from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
+from chalicelib.idempotency import Made, RepeatHeaders, intent_of
 from chalicelib.problems import answer_problem, problem_answer
-from chalicelib.registry.errors import InvalidInput, NotFound
+from chalicelib.registry.access import Role
+from chalicelib.registry.errors import NO_SUCH_UPLOAD, InvalidInput, NotFound
 from chalicelib.registry.models import PRECISIONS, Draft, Metadata, ModelId, Tags, normal_precisions
 from chalicelib.registry.ports import SignedRequest
 from chalicelib.registry.uploading import UploadStatus
@@ -34,12 +36,14 @@ UPLOAD_ID = re.compile(r"[0-9A-Z]{26}")
 UploadId = Annotated[str, Field(pattern=f"^{UPLOAD_ID.pattern}$", description="The id of an upload.")]
 
 uploads = Surface(__name__, answer_problem, {"upload_id": UploadId})
-NO_SUCH_UPLOAD = problem_answer("No such upload")
+UNKNOWN_UPLOAD = problem_answer("No such upload")
 ENDED = problem_answer("The upload has ended; `state` says how")
 TRY_AGAIN = problem_answer("Try again later", "Retry-After")
 BAD_BODY = problem_answer("Not a JSON object")
 TOO_LARGE = problem_answer("The body is too large")
 NO_JSON = problem_answer("The body is of another type than JSON")
+RUNNING = "the request of this Idempotency-Key still runs"
+REUSED = "the Idempotency-Key came with another content"
 
 
 def is_integral(value: object) -> bool:
@@ -69,8 +73,8 @@ class NewUpload(Metadata):
         ZIP, pattern=MEDIA_TYPE, description="application/zip, or another type for a single model file."
     )
 
-    def draft(self) -> Draft:
-        """What is stated of the model. Raises UnsupportedPrecision."""
+    def draft(self, new_id: Callable[[], str]) -> Draft:
+        """What is stated of the model; its id is new if none is. Raises UnsupportedPrecision."""
         stated = self.model_dump(include=set(Metadata.model_fields), exclude_unset=True)
         precision = [self.precision] if isinstance(self.precision, str) else self.precision
         stated.pop("precision", None)
@@ -82,7 +86,7 @@ class NewUpload(Metadata):
                 raise InvalidInput("precision", f"precision must name at least one of {', '.join(PRECISIONS)}.")
         if stated.get("created_date") is None:
             stated["created_date"] = as_date(datetime.now(UTC))
-        draft = Draft(**stated, id=self.id or str(uuid.uuid4()))
+        draft = Draft(**stated, id=self.id or new_id())
         draft.check_limits()
         return draft
 
@@ -151,7 +155,7 @@ class UploadStatusOut(UploadOut):
 def valid_upload_id(upload_id: str) -> str:
     """Raises NotFound for what no upload is called; it may be longer than a key."""
     if not UPLOAD_ID.fullmatch(upload_id):
-        raise NotFound("There is no such upload.")
+        raise NotFound(NO_SUCH_UPLOAD)
     return upload_id
 
 
@@ -217,13 +221,19 @@ class Completion(Shape):
     "POST",
     "/uploads",
     body={JSON: NewUpload},
+    headers=RepeatHeaders,
+    role=Role.PUBLISHER,
     responses={
         201: Answer("Where the bytes go", {JSON: UploadOut}, ("Location",)),
         400: problem_answer("Not a JSON object, or an unsupported precision"),
-        409: problem_answer("The id, or this name, version and precision in this project, is taken by `holder`"),
+        409: problem_answer(
+            "The id, or this name, version and precision in this project, is taken by `holder`. With an Idempotency-Key"
+            f" also: {RUNNING}; or the upload that it opened has ended, and `state` says how",
+            "Retry-After",
+        ),
         413: TOO_LARGE,
         415: NO_JSON,
-        422: problem_answer("A field breaks a rule"),
+        422: problem_answer(f"A field breaks a rule, or {REUSED}"),
         503: TRY_AGAIN,
     },
     curl="""curl "$REGISTRY/uploads" -H 'Content-Type: application/json' \\
@@ -236,7 +246,21 @@ def open_upload() -> Response:
     larger one.
     """
     stated = uploads.body(NewUpload)
-    upload = uploading().open(stated.draft(), stated.file(), uploads.actor())
+    intent = intent_of(uploads, lambda: stated.model_dump(mode="json", exclude_unset=True))
+    draft, file = stated.draft(intent.new_id), stated.file()
+    return intent.answer(lambda: opened(draft, file), again=opened_before)
+
+
+def opened(draft: Draft, file: StatedFile) -> Made:
+    upload = uploading().open(draft, file, uploads.actor())
+    return Made(upload.id, upload_answer(upload))
+
+
+def opened_before(upload_id: str) -> Response:
+    return upload_answer(uploading().still_open(upload_id, uploads.actor()))
+
+
+def upload_answer(upload: Upload) -> Response:
     answer = UploadOut.of(upload, uploading().put_request(upload)).model_dump(mode="json", exclude_none=True)
     base = f"{settings().public_url}/" if settings().public_url else ""
     return json_response(answer, 201, Location=f"{base}uploads/{upload.id}")
@@ -245,7 +269,8 @@ def open_upload() -> Response:
 @uploads.operation(
     "GET",
     "/uploads/{upload_id}",
-    responses={200: Answer("The upload", {JSON: UploadStatusOut}), 404: NO_SUCH_UPLOAD, 503: TRY_AGAIN},
+    role=Role.PUBLISHER,
+    responses={200: Answer("The upload", {JSON: UploadStatusOut}), 404: UNKNOWN_UPLOAD, 503: TRY_AGAIN},
     curl='curl "$REGISTRY/uploads/$UPLOAD"',
 )
 def get_upload(upload_id: str) -> Response:
@@ -253,7 +278,7 @@ def get_upload(upload_id: str) -> Response:
 
     What a client needs to go on after it was interrupted. It is known until 30 days after its end.
     """
-    status = uploading().status(valid_upload_id(upload_id))
+    status = uploading().status(valid_upload_id(upload_id), uploads.actor())
     return json_response(UploadStatusOut.of_status(status).model_dump(mode="json"))
 
 
@@ -261,14 +286,16 @@ def get_upload(upload_id: str) -> Response:
     "POST",
     "/uploads/{upload_id}/parts",
     body={JSON: WantedParts},
+    headers=RepeatHeaders,
+    role=Role.PUBLISHER,
     responses={
         200: Answer("Where the parts go", {JSON: PartRequests}),
         400: BAD_BODY,
-        404: NO_SUCH_UPLOAD,
-        409: ENDED,
+        404: UNKNOWN_UPLOAD,
+        409: problem_answer(f"{ENDED.meaning}. Or {RUNNING}", "Retry-After"),
         413: TOO_LARGE,
         415: NO_JSON,
-        422: problem_answer("A part that the upload does not have, or no SHA-256 in base64"),
+        422: problem_answer(f"A part that the upload does not have, no SHA-256 in base64, or {REUSED}"),
         503: TRY_AGAIN,
     },
     curl="""curl "$REGISTRY/uploads/$UPLOAD/parts" -H 'Content-Type: application/json' \\
@@ -280,25 +307,39 @@ def sign_parts(upload_id: str) -> Response:
     Each URL stores the part with this SHA-256 and no other bytes. Asking keeps the upload alive for another 24 hours.
     """
     wanted = uploads.body(WantedParts)
+    intent = intent_of(uploads, lambda: wanted.model_dump(mode="json"))
+    # Signing them another time is the same, with fresh URLs.
+    return intent.answer(lambda: signed(upload_id, wanted))
+
+
+def signed(upload_id: str, wanted: WantedParts) -> Made:
     digests = {int(number): digest for number, digest in wanted.digests.items()}
-    upload, requests = uploading().part_requests(valid_upload_id(upload_id), digests)
+    upload, requests = uploading().part_requests(valid_upload_id(upload_id), digests, uploads.actor())
     parts = [PartRequest(number=number, url=one.url, headers=dict(one.headers)) for number, one in requests]
     answer = PartRequests(parts=parts, expires_at=fields_of(upload)["expires_at"])
-    return json_response(answer.model_dump(mode="json"))
+    return Made(upload_id, json_response(answer.model_dump(mode="json")))
 
 
 @uploads.operation(
     "POST",
     "/uploads/{upload_id}/complete",
     body={JSON: Completion},
+    headers=RepeatHeaders,
+    role=Role.PUBLISHER,
     responses={
         200: Answer("The model, READY", {JSON: ModelOut}, ("ETag",)),
         400: BAD_BODY,
-        404: NO_SUCH_UPLOAD,
-        409: problem_answer("The upload has ended, or what the archive says of its precision is taken by `holder`"),
+        404: UNKNOWN_UPLOAD,
+        409: problem_answer(
+            f"The upload has ended, or what the archive says of its precision is taken by `holder`. Or {RUNNING}",
+            "Retry-After",
+        ),
         413: TOO_LARGE,
         415: NO_JSON,
-        422: problem_answer("Parts are missing: the upload goes on. Or the archive is refused: the upload has failed"),
+        422: problem_answer(
+            "Parts are missing: the upload goes on. Or the archive is refused: the upload has failed."
+            f" Or {REUSED}: nothing was done"
+        ),
         503: TRY_AGAIN,
     },
     curl="""curl -X POST "$REGISTRY/uploads/$UPLOAD/complete" -H 'Content-Type: application/json' -d '{}'""",
@@ -310,18 +351,23 @@ def complete_upload(upload_id: str) -> Response:
     once. Repeating it answers the same; after 502, 503 or 504 repeat it.
     """
     stated = uploads.body(Completion, MAX_COMPLETION_BYTES)
+    intent = intent_of(uploads, lambda: stated.model_dump(mode="json"))
+    # Completing it another time answers the model as it is then.
+    return intent.answer(lambda: completed(upload_id, stated))
+
+
+def completed(upload_id: str, stated: Completion) -> Made:
     parts = [Part(**part.model_dump()) for part in stated.parts]
     version = uploading().complete(valid_upload_id(upload_id), parts, stated.sha256, uploads.actor())
-    return Response(
-        ModelOut.of(version).model_dump_json(),
-        headers={"Content-Type": JSON, "ETag": f'"{version.revision}"'},
-    )
+    headers: dict[str, str | list[str]] = {"Content-Type": JSON, "ETag": f'"{version.revision}"'}
+    return Made(version.id, Response(ModelOut.of(version).model_dump_json(), headers=headers))
 
 
 @uploads.operation(
     "DELETE",
     "/uploads/{upload_id}",
-    responses={204: Answer("It has ended without a model"), 404: NO_SUCH_UPLOAD, 409: ENDED, 503: TRY_AGAIN},
+    role=Role.PUBLISHER,
+    responses={204: Answer("It has ended without a model"), 404: UNKNOWN_UPLOAD, 409: ENDED, 503: TRY_AGAIN},
     curl='curl -X DELETE "$REGISTRY/uploads/$UPLOAD"',
 )
 def abort_upload(upload_id: str) -> Response:

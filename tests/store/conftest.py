@@ -72,7 +72,7 @@ class Bench:
         pieces = {at // size + 1: content[at : at + size] for at in range(0, len(content), size)}
         pieces.pop(without, None)
         digests = {number: digest_of(piece) for number, piece in pieces.items()}
-        for number, request in self.uploading.part_requests(upload.id, digests)[1]:
+        for number, request in self.uploading.part_requests(upload.id, digests, ALICE)[1]:
             assert self.blobs.send(request, pieces[number]) == 200
         return [Part(number=number, etag=etag_of(piece), digest=digests[number]) for number, piece in pieces.items()]
 

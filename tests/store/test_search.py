@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pynamodb.connection.table import TableConnection
 
+from chalicelib.registry.access import EVERYWHERE
 from chalicelib.registry.models import Filters, ModelVersion, Page
 from chalicelib.registry.service import Registry
 from chalicelib.store import search
@@ -136,7 +137,7 @@ def test_a_search_stops_when_its_time_is_up(registry: Registry, monkeypatch: pyt
     ticks = iter(range(10**6))
     slow = search.Search(Retry(), monotonic=lambda: next(ticks) * 10.0)
 
-    page = slow(Filters(version="v0"), 10, None)
+    page = slow(Filters(version="v0"), 10, None, EVERYWHERE)
 
     assert page.versions == ()
     assert page.after is not None

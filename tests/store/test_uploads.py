@@ -212,7 +212,8 @@ def test_a_foreign_part_is_refused(bench: Bench):
 
 def test_s3_refuses_a_part_of_other_bytes(bench: Bench):
     upload = bench.open_large()
-    request = bench.uploading.part_requests(upload.id, {1: "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="})[1][0][1]
+    digests = {1: "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}
+    [(_, request)] = bench.uploading.part_requests(upload.id, digests, ALICE)[1]
 
     assert bench.blobs.send(request, b"other") == 400
 
@@ -220,7 +221,7 @@ def test_s3_refuses_a_part_of_other_bytes(bench: Bench):
 @pytest.mark.parametrize("digests", [{6: "x"}, {0: "x"}, {1: "no digest"}, {1: ""}, {1: "YWJj"}])
 def test_urls_are_made_for_digests_of_planned_parts_only(bench: Bench, digests):
     with pytest.raises(InvalidInput):
-        bench.uploading.part_requests(bench.open_large().id, digests)
+        bench.uploading.part_requests(bench.open_large().id, digests, ALICE)
 
 
 def test_a_stated_digest_of_the_whole_must_stay_the_same(bench: Bench):
@@ -247,7 +248,7 @@ def test_an_archive_that_may_not_be_stored_ends_the_upload(bench: Bench):
 
     assert bench.blobs.objects == {}
     assert bench.check() == []
-    assert bench.uploading.status(upload.id).upload.state == UploadState.FAILED
+    assert bench.uploading.status(upload.id, ALICE).upload.state == UploadState.FAILED
     with pytest.raises(InvalidArchive, match="not a whole ZIP"):
         bench.complete(upload)
     # Id and claim are free at once.
@@ -334,7 +335,7 @@ def test_an_expired_upload_cannot_go_on(bench: Bench):
         bench.complete(upload, parts)
     with pytest.raises(UploadClosed, match="EXPIRED"):
         bench.send_parts(upload)
-    assert bench.uploading.status(upload.id).upload.state == UploadState.EXPIRED
+    assert bench.uploading.status(upload.id, ALICE).upload.state == UploadState.EXPIRED
     bench.check()
 
 
@@ -407,7 +408,7 @@ def test_an_upload_whose_object_was_joined_before_can_be_completed(bench: Bench)
     upload = bench.open_large()
     parts = bench.send_parts(upload)
     bench.blobs.join(upload, parts)
-    status = bench.uploading.status(upload.id)
+    status = bench.uploading.status(upload.id, ALICE)
     assert (status.is_stored, status.parts) == (True, ())
     with pytest.raises(UploadIncomplete, match="other bytes"):
         bench.complete(upload, [part.model_copy(update={"digest": parts[-1].digest}) for part in parts])
@@ -461,7 +462,7 @@ def test_an_upload_survives_an_outage_of_s3(bench: Bench):
     upload = bench.open_large()
     parts = bench.send_parts(upload)
     bench.blobs.is_down = True
-    for attempt in (lambda: bench.complete(upload, parts), lambda: bench.uploading.status(upload.id)):
+    for attempt in (lambda: bench.complete(upload, parts), lambda: bench.uploading.status(upload.id, ALICE)):
         with pytest.raises(Unavailable):
             attempt()
 
@@ -475,7 +476,7 @@ def test_what_s3_has_is_told_to_whoever_goes_on(bench: Bench):
     upload = bench.open_large()
     bench.send_parts(upload, without=2)
 
-    status = bench.uploading.status(upload.id)
+    status = bench.uploading.status(upload.id, ALICE)
 
     assert [part.number for part in status.parts] == [1, 3, 4, 5]
     assert not status.is_stored
@@ -483,10 +484,10 @@ def test_what_s3_has_is_told_to_whoever_goes_on(bench: Bench):
 
 def test_an_unknown_upload_is_not_found(bench: Bench):
     for attempt in (
-        lambda: bench.uploading.status("01"),
+        lambda: bench.uploading.status("01", ALICE),
         lambda: bench.uploading.complete("01", [], None, ALICE),
         lambda: bench.uploading.abort("01", ALICE),
-        lambda: bench.uploading.part_requests("01", {}),
+        lambda: bench.uploading.part_requests("01", {}, ALICE),
     ):
         with pytest.raises(NotFound):
             attempt()

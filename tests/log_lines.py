@@ -1,0 +1,56 @@
+"""The lines that the service logs, captured and held to docs/log-lines.schema.json."""
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+
+from chalicelib import telemetry
+from tests.conftest import ROOT
+
+Line = dict[str, Any]
+
+SCHEMA: dict[str, Any] = json.loads((ROOT / "docs/log-lines.schema.json").read_text())
+LINES: dict[str, Any] = SCHEMA["$defs"]["lines"]
+FIELDS: dict[str, Any] = SCHEMA["$defs"]["fields"]
+
+
+def checked(text: str) -> Line:
+    """The line that this text is. Fails unless it is one line, of printable ASCII, and one that the schema tells of."""
+    assert text.isascii(), text
+    assert text.isprintable(), text
+    line: Line = json.loads(text)
+    kind = _kind(line)
+    assert kind in LINES, f"the schema tells of no line {kind}: {text}"
+    errors = _validator(kind).iter_errors(line)
+    assert [f"{kind}: {error.message}" for error in errors] == []
+    return line
+
+
+def _kind(line: Line) -> str:
+    if "_aws" not in line:
+        return str(line["message"])
+    return "request_metrics" if "Requests" in line else f"{line['operation']}_metrics"
+
+
+def _validator(kind: str) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator({"$ref": f"#/$defs/lines/{kind}", "$defs": SCHEMA["$defs"]})
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[list[Line]]:
+    """What is logged meanwhile: the list is filled, and every line checked, at the end."""
+    lines: list[Line] = []
+    [handler] = telemetry.log().handlers
+    stream = io.StringIO()
+    before = handler.setStream(stream)  # type: ignore[attr-defined]
+    try:
+        # Metrics are printed.
+        with contextlib.redirect_stdout(stream):
+            yield lines
+    finally:
+        handler.setStream(before)  # type: ignore[attr-defined]
+    lines += [checked(text) for text in stream.getvalue().splitlines()]
