@@ -87,7 +87,7 @@ def bootstrapped(event: Mapping[str, Any]) -> dict[str, str]:
         token = granting().bootstrap(asked.id, asked.name, asked.digest)
     except ValidationError as exc:
         fields = sorted({str(error["loc"][0]) for error in exc.errors() if error["loc"]})
-        return {"outcome": "refused", "reason": f"id, name and digest of a token are needed; wrong: {fields}"}
+        return {"outcome": "refused", "reason": f"id, name and digest are needed; wrong: {', '.join(fields)}"}
     except Forbidden as exc:
         return {"outcome": "refused", "reason": str(exc)}
     return {"outcome": "created", "id": token.id, "name": token.name}
