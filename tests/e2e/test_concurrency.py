@@ -1,5 +1,6 @@
 """Many clients at once: one wins what only one may have, nobody loses what was acknowledged, nothing is left over."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -154,6 +155,24 @@ def test_the_events_of_16_changes_at_once_are_one_chain(api: Api):
     verify_chain(events, head_of(api, model_id))
     assert statuses(answers) == {200: 16}
     assert [event.seq for event in events] == list(range(1, 18))
+
+
+def test_the_chain_of_32_changes_at_once_has_exactly_the_winners(api: Api):
+    model_id = api.register()
+
+    def change(number: int) -> requests.Response:
+        headers = {"If-Match": '"1"'} if number % 2 else {}
+        return api.put(f"/models/{model_id}", data={"category": f"change {number}"}, headers=headers)
+
+    answers = at_once(32, change)
+
+    winners = {f"change {number}" for number, answer in enumerate(answers) if answer.status_code == 200}
+    events = events_of(api, model_id)
+    verify_chain(events, head_of(api, model_id))
+    made = [json.loads(event.changes)["category"][1] for event in events[1:]]
+    assert set(statuses(answers)) == {200, 412}
+    assert sorted(made) == sorted(winners)
+    assert len(winners) >= 16
 
 
 def test_of_changes_with_the_same_precondition_one_is_made(api: Api):
