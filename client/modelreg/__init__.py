@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         ConnectionFailed,
         Corrupt,
         Forbidden,
+        IdempotencyKeyReused,
+        InProgress,
         InvalidArchive,
         InvalidInput,
         LocalError,
@@ -32,7 +34,17 @@ if TYPE_CHECKING:
         UploadClosed,
         UploadIncomplete,
     )
-    from modelreg.models import Manifest, ManifestFile, Model, RegisteredModel
+    from modelreg.models import (
+        Decision,
+        Event,
+        Manifest,
+        ManifestFile,
+        Model,
+        NewToken,
+        Project,
+        RegisteredModel,
+        Token,
+    )
     from modelreg.progress import Progress
     from modelreg.registry import Registry
 
@@ -43,22 +55,29 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "Corrupt",
+    "Decision",
+    "Event",
     "Forbidden",
+    "IdempotencyKeyReused",
+    "InProgress",
     "InvalidArchive",
     "InvalidInput",
     "LocalError",
     "Manifest",
     "ManifestFile",
     "Model",
+    "NewToken",
     "NotARegistry",
     "NotFound",
     "Progress",
+    "Project",
     "RegisteredModel",
     "Registry",
     "RegistryError",
     "SourceChanged",
     "StaleRevision",
     "Throttled",
+    "Token",
     "TooLarge",
     "Unauthorized",
     "Unavailable",
@@ -68,7 +87,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Manifest", "ManifestFile", "Model", "RegisteredModel"), "modelreg.models"),
+    **dict.fromkeys(
+        (
+            "Decision",
+            "Event",
+            "Manifest",
+            "ManifestFile",
+            "Model",
+            "NewToken",
+            "Project",
+            "RegisteredModel",
+            "Token",
+        ),
+        "modelreg.models",
+    ),
     "Progress": "modelreg.progress",
     "Registry": "modelreg.registry",
 }

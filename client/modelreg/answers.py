@@ -16,6 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from modelreg.errors import (
     Conflict,
     Forbidden,
+    IdempotencyKeyReused,
+    InProgress,
     InvalidArchive,
     InvalidInput,
     NotARegistry,
@@ -182,6 +184,10 @@ def _invalid_archive(message: str, code: str, body: dict[str, Any], _: float | N
     return InvalidArchive(message, field=_str(body.get("field")), code=code)
 
 
+def _key_reused(message: str, code: str, body: dict[str, Any], _: float | None) -> RegistryError:
+    return IdempotencyKeyReused(message, field=_str(body.get("field")), code=code)
+
+
 def _unavailable(message: str, code: str, _: dict[str, Any], retry_after: float | None) -> RegistryError:
     hint = "Whoever runs the registry must set what is named; trying again does not help." if _settled(code) else None
     return Unavailable(message, retry_after_seconds=retry_after, code=code, hint=hint)
@@ -189,6 +195,10 @@ def _unavailable(message: str, code: str, _: dict[str, Any], retry_after: float 
 
 def _throttled(message: str, code: str, _: dict[str, Any], retry_after: float | None) -> RegistryError:
     return Throttled(message, retry_after_seconds=retry_after, code=code)
+
+
+def _in_progress(message: str, code: str, _: dict[str, Any], retry_after: float | None) -> RegistryError:
+    return InProgress(message, retry_after_seconds=retry_after, code=code)
 
 
 def _plain(kind: type[RegistryError]) -> _Build:
@@ -204,6 +214,8 @@ _BY_CODE: dict[str, _Build] = {
     "upload_closed": _closed,
     "upload_incomplete": _incomplete,
     "invalid_archive": _invalid_archive,
+    "idempotency_key_reused": _key_reused,
+    "in_progress": _in_progress,
     "unavailable": _unavailable,
     "outcome_unknown": _unavailable,
     "not_configured": _unavailable,

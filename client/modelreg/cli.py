@@ -1,6 +1,7 @@
 """The `modelreg` command: which commands there are, and how each ends.
 
-    push  pull  ls  show  search  manifest  edit  edit-model  rm  alias  uploads  login  config
+    push  pull  ls  show  search  manifest  edit  edit-model  rm  alias  uploads
+    token  can  events  admin  doctor  login  config
 
 Data goes to standard output, talk to standard error, and the exit code is one of exits.EXITS, whatever happens. No
 traceback is shown unless MODELREG_DEBUG is set. Neither the library nor its dependencies are imported before a
@@ -11,16 +12,16 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from modelreg import exits
-from modelreg.commands import change, fetch, look, publish, setup
+from modelreg.commands import change, fetch, look, operate, publish, setup, tokens, trail
 from modelreg.errors import RegistryError
-from modelreg.output import PROGRAM, Output
+from modelreg.output import PROGRAM, Output, drop_output
+from modelreg.tokens import without_secrets
 
 DEBUG_VARIABLE = "MODELREG_DEBUG"
 
@@ -64,7 +65,12 @@ class Commands(TyperGroup):
 def _misused(error: typer.TyperException, output: Output) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else PROGRAM
-    output.fail("usage", error.format_message(), f"`{command} --help` shows how.")
+    message, hint = error.format_message(), f"`{command} --help` shows how."
+    if without_secrets(message) != message:
+        hint = (
+            "A token is no argument: others see it, and the shell keeps it. Revoke it; `modelreg login` asks for one."
+        )
+    output.fail("usage", message, hint)
     return exits.USAGE
 
 
@@ -77,14 +83,14 @@ def _ended(error: BaseException, output: Output) -> int:
     try:
         return _reported(error, output)
     except BrokenPipeError:
-        _drop_output()
+        drop_output()
         return exits.UNEXPECTED
 
 
 def _reported(error: BaseException, output: Output) -> int:
     match error:
         case BrokenPipeError():
-            _drop_output()
+            drop_output()
             return exits.OK
         case RegistryError():
             report = exits.report_of(error)
@@ -106,14 +112,6 @@ def _reported(error: BaseException, output: Output) -> int:
         f"This is a bug. Set {DEBUG_VARIABLE}=1 to see where, and report it.",
     )
     return exits.UNEXPECTED
-
-
-def _drop_output() -> None:
-    """What is still to be written goes nowhere, so that Python does not complain about it at its end."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _show_version(wanted: bool) -> None:
@@ -167,6 +165,20 @@ def _build() -> typer.Typer:
     uploads = _group("Uploads that were begun but not finished.")
     uploads.command("abort")(publish.abort_upload)
     app.add_typer(uploads, name="uploads")
+
+    token = _group("Tokens: who may do what. Only for admins without limits.")
+    token.command("create")(tokens.create)
+    token.command("ls")(tokens.list_tokens)
+    token.command("show")(tokens.show)
+    token.command("revoke")(tokens.revoke)
+    app.add_typer(token, name="token")
+    app.command("can")(tokens.can)
+    app.command("events")(trail.events)
+
+    admin = _group("What needs AWS credentials instead of a token.")
+    admin.command("bootstrap")(operate.bootstrap)
+    app.add_typer(admin, name="admin")
+    app.command("doctor")(operate.doctor)
 
     app.command("login")(setup.login)
     config = _group(inspect.getdoc(setup.show_config) or "", invoke_without_command=True)

@@ -7,6 +7,7 @@ else, and goes when the URL changes. A `--url` of another registry therefore nev
 import contextlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,8 +54,8 @@ class ConfigFile:
             return {}
         except OSError as exc:
             raise LocalError(f"{self.path} cannot be read: {exc.strerror}.") from exc
-        except ValueError as exc:
-            raise self._damaged() from exc
+        except ValueError:
+            raise self._damaged() from None  # the cause has the text of the file, token included
         if not isinstance(stored, dict) or not all(isinstance(stored.get(key, ""), str) for key in ("url", "token")):
             raise self._damaged()
         return stored
@@ -63,17 +64,29 @@ class ConfigFile:
         """Store the values and drop those that are None, all or nothing. Raises LocalError."""
         changed = {**self.read(), **values}
         text = json.dumps({key: value for key, value in changed.items() if value is not None}, indent=2) + "\n"
+        write_private(self.path, text)
+
+    def is_private(self) -> bool:
+        """Whether only its owner can read it; also if there is none."""
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _replace(self.path, text)
-        except OSError as exc:
-            raise LocalError(f"{self.path} cannot be written: {exc.strerror}.") from exc
+            return not stat.S_IMODE(self.path.stat().st_mode) & 0o077
+        except OSError:
+            return True
 
     def _damaged(self) -> LocalError:
         return LocalError(
             f"{self.path} is not a config file of modelreg.",
             hint="Correct it, or remove it and type `modelreg login` again.",
         )
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file that only its owner can read, replaced as a whole. Raises LocalError."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(path, text)
+    except OSError as exc:
+        raise LocalError(f"{path} cannot be written: {exc.strerror}.") from exc
 
 
 def _replace(path: Path, text: str) -> None:
@@ -148,6 +161,11 @@ def checked_token(token: str) -> str:
             hint="Copy it once more: it is one word of letters, digits and punctuation.",
         )
     return token
+
+
+def has_credentials(url: str | None) -> bool:
+    """Whether the URL carries a user or a password."""
+    return "@" in urlsplit(url or "").netloc
 
 
 def without_secrets(url: str) -> str:

@@ -2,16 +2,18 @@
 
     RegistryError               `code` is stable, str() is in the server's words where it spoke, `hint` says what to do
     ├── InvalidInput            a value breaks a rule; `field` names it where it is known
-    │   └── InvalidArchive      the bytes are not an archive that may be stored
+    │   ├── InvalidArchive      the bytes are not an archive that may be stored
+    │   └── IdempotencyKeyReused  the key of this request was another request's
     ├── NotFound
     ├── Conflict                `holder` is the model in the way; `upload_id` if that one is still being uploaded
     ├── Ambiguous               several models fit; `candidates` lists them
     ├── StaleRevision           somebody changed it since it was read
     ├── TooLarge
-    ├── Unauthorized            no token, or one that is not known
-    ├── Forbidden               the token may not do this
+    ├── Unauthorized            no token, or one that does not count (any more); `sent` says what was sent
+    ├── Forbidden               the token may not do this; the text says what it would take
     ├── Unavailable             try again later; `retry_after_seconds` where the server said when
-    │   └── Throttled
+    │   ├── Throttled
+    │   └── InProgress          the very same request is being worked on
     ├── UploadClosed            the upload takes no more parts; `state` says how it ended
     ├── UploadIncomplete        `parts` are to be sent again
     ├── SourceChanged           the local files changed while they were read
@@ -23,6 +25,7 @@
 No text, repr or attribute holds a token or a presigned URL.
 """
 
+import enum
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -58,6 +61,11 @@ class InvalidInput(RegistryError):
 class InvalidArchive(InvalidInput):
     code = "invalid_archive"
     hint = "Correct the archive, or register the directory it was made from: it is packed as the registry needs it."
+
+
+class IdempotencyKeyReused(InvalidInput):
+    code = "idempotency_key_reused"
+    hint = "Take a new key: a key belongs to one request and its repetitions."
 
 
 class NotFound(RegistryError):
@@ -107,9 +115,29 @@ class TooLarge(RegistryError):
     hint = "Make it smaller, or split it."
 
 
+class Sent(enum.Enum):
+    """What a request carried to say who asks."""
+
+    NOTHING = "no token"
+    DAMAGED = "a token whose checksum is wrong"
+    WHOLE = "a token"
+
+
 class Unauthorized(RegistryError):
-    code = "unauthorized"
+    code = "unauthenticated"
     hint = "Pass a valid token: Registry(url, token=...)."
+    _hints = {
+        Sent.NOTHING: "No token was sent: pass one, Registry(url, token=...), or store it with `modelreg login`.",
+        Sent.DAMAGED: "The token's checksum is wrong: copy it once more, or store it again with `modelreg login`.",
+        Sent.WHOLE: "It is revoked, has expired, or is of another registry: ask an admin for a new one, and store it"
+        " with `modelreg login`.",
+    }
+
+    def __init__(
+        self, message: str, *, sent: Sent | None = None, code: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, code=code, hint=self._hints[sent] if sent else hint)
+        self.sent = sent
 
 
 class Forbidden(RegistryError):
@@ -136,6 +164,11 @@ class Unavailable(RegistryError):
 class Throttled(Unavailable):
     code = "throttled"
     hint = "Too many requests: wait a moment, then go on more slowly."
+
+
+class InProgress(Unavailable):
+    code = "in_progress"
+    hint = "Repeat it in a moment, unchanged: it then gets the outcome of the first one."
 
 
 class UploadClosed(RegistryError):

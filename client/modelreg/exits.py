@@ -12,11 +12,13 @@ from modelreg.errors import (
     ConnectionFailed,
     Corrupt,
     Forbidden,
+    InProgress,
     InvalidInput,
     LocalError,
     NotARegistry,
     NotFound,
     RegistryError,
+    Sent,
     SourceChanged,
     StaleRevision,
     TooLarge,
@@ -35,7 +37,7 @@ class Exit(NamedTuple):
     errors: tuple[type[RegistryError], ...] = ()
 
 
-OK, UNEXPECTED, USAGE, LOCAL, INTERRUPTED = 0, 1, 2, 8, 130
+OK, UNEXPECTED, USAGE, LOCAL, NO, INTERRUPTED = 0, 1, 2, 8, 10, 130
 
 EXITS = (
     Exit(OK, "Done."),
@@ -56,6 +58,7 @@ EXITS = (
         (LocalError, SourceChanged),
     ),
     Exit(9, "The bytes that arrived are not those that were sent.", (Corrupt,)),
+    Exit(NO, "The answer is no: `can` says refused, or `doctor` leaves something that is wrong."),
     Exit(INTERRUPTED, "Interrupted with Ctrl-C."),
 )
 
@@ -82,10 +85,16 @@ _HINTS: dict[type[RegistryError], str] = {
     Ambiguous: "Choose one with --precision, or by its id with --id.",
     StaleRevision: "Look at it again with `modelreg show --id ID`, then repeat the change with the new revision.",
     Unauthorized: "Store a valid token with `modelreg login`, or set MODELREG_TOKEN.",
+    InProgress: "Type the same command again in a moment: it then gets the outcome of the first one.",
     UploadClosed: "Start again: push the model once more.",
     UploadIncomplete: "Push the model again: what has arrived is not sent twice.",
     SourceChanged: "Nothing was registered. Push it again once nothing writes to it any more.",
     NotARegistry: "Check the URL with `modelreg config`: it is the registry's base URL, to which /models is added.",
+}
+_TOKEN_HINTS = {
+    Sent.NOTHING: "No token was sent: store one with `modelreg login`, or set MODELREG_TOKEN.",
+    Sent.DAMAGED: "The token's checksum is wrong: copy it once more to `modelreg login`, or to MODELREG_TOKEN.",
+    Sent.WHOLE: "`modelreg config` tells where the token comes from; another one is stored with `modelreg login`.",
 }
 
 
@@ -112,6 +121,8 @@ def _hint(error: RegistryError) -> str:
             "It is being uploaded, or the upload broke off. Push the very same files again to go on with it,"
             f" or drop it with `modelreg uploads abort {error.upload_id}`."
         )
+    if isinstance(error, Unauthorized) and error.sent:
+        return _TOKEN_HINTS[error.sent]
     # A hint that was written for this one error says more than the table.
     if error.hint != type(error).hint:
         return error.hint

@@ -17,14 +17,18 @@ import httpx
 from modelreg.answers import error_of, next_query, parsed, shown_url
 from modelreg.errors import (
     ConnectionFailed,
+    InProgress,
     InvalidInput,
     LocalError,
     NotARegistry,
     NotFound,
     RegistryError,
+    Sent,
+    Unauthorized,
     Unavailable,
 )
 from modelreg.retry import TRANSIENT_STATUSES, Attempts, Patience
+from modelreg.tokens import PREFIX, is_whole
 
 T = TypeVar("T")
 USER_AGENT = "modelreg-python"
@@ -61,6 +65,7 @@ class Api:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url, authorization = split_credentials(url, token)
+        self._sent = _kind_of(authorization)
         self.patience = patience
         self._timeout_seconds = timeout_seconds
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
@@ -90,7 +95,7 @@ class Api:
         repeats: whether a request whose answer was lost may be sent once more. attempts: how often, if not as usual;
         its `failures` say afterwards how many went wrong before.
         """
-        attempts = attempts or Attempts(self.patience, self.patience.call_attempts)
+        attempts, running = attempts or Attempts(self.patience, self.patience.call_attempts), None
         if read_seconds:
             content["timeout"] = timeout(self._timeout_seconds, read_seconds=max(read_seconds, self._timeout_seconds))
         while True:
@@ -101,7 +106,14 @@ class Api:
                 return error
             if not is_transient:
                 raise error
-            attempts.failed(error)
+            if isinstance(error, InProgress):
+                # No failure: it ends, or is known to have been cut off, within the time of one request.
+                running = running or Attempts(
+                    self.patience, 0, stop=attempts.stop, deadline_seconds=self.patience.running_seconds
+                )
+                running.failed(error)
+            else:
+                attempts.failed(error)
 
     def _try(
         self, method: str, path: str, repeats: bool, content: Mapping[str, Any]
@@ -118,6 +130,8 @@ class Api:
         if response.status_code < 400:
             return response, False
         error = error_of(response)
+        if isinstance(error, Unauthorized):
+            error = Unauthorized(str(error), sent=self._sent, code=error.code)
         return error, _may_repeat(response, error, repeats)
 
     def _connection_failed(self, exc: httpx.TransportError) -> ConnectionFailed:
@@ -207,17 +221,28 @@ def split_credentials(url: str, token: str | None) -> tuple[str, str | None]:
 
 
 def _authorization(token: str | None, user: str | None, password: str | None) -> str | None:
-    if token:
-        if not token.isascii() or not token.isprintable() or " " in token:
-            raise InvalidInput("The token has characters that no token has.", field="token")
-        return f"Bearer {token}"
-    if password:
+    if password and not token:
         pair = f"{unquote(user or '')}:{unquote(password)}"
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
-    return f"Bearer {unquote(user)}" if user else None
+    bearer = token or unquote(user or "")
+    # Checked here, because the error of whoever refuses such a header would show it.
+    if not bearer.isascii() or not bearer.isprintable() or " " in bearer:
+        raise InvalidInput("The token has characters that no token has.", field="token")
+    return f"Bearer {bearer}" if bearer else None
+
+
+def _kind_of(authorization: str | None) -> Sent:
+    """What such a header is, for the hint of an error; the header itself is kept nowhere."""
+    if authorization is None:
+        return Sent.NOTHING
+    scheme, _, value = authorization.partition(" ")
+    token = base64.b64decode(value).decode().partition(":")[2] if scheme == "Basic" else value
+    return Sent.DAMAGED if token.startswith(PREFIX) and not is_whole(token) else Sent.WHOLE
 
 
 def _may_repeat(response: httpx.Response, error: RegistryError, repeats: bool) -> bool:
+    if isinstance(error, InProgress):
+        return True  # which only a request with an Idempotency-Key is told
     if response.status_code not in TRANSIENT_STATUSES or error.code == "not_configured":
         return False
     # The registry says 503 and 429 before it changes anything, unless it says that it does not know.

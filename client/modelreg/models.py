@@ -1,11 +1,33 @@
 """What the registry answers, typed.
 
-Fields that a newer server adds are ignored. Dates are text, as the server writes them.
+Fields that a newer server adds are ignored. Dates of models are text, as the server writes them; those of tokens and
+events are aware datetimes, which become the server's text again in JSON: the digest of an event covers it.
 """
 
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+
+from modelreg.times import rfc3339
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is no time") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(rfc3339, when_used="json")]
 
 
 class Answer(BaseModel):
@@ -156,3 +178,110 @@ class PartTarget(Answer):
 
 class PartTargets(Answer):
     parts: list[PartTarget]
+
+
+class Project(Answer):
+    """A project as its models state it: `id` and `name` together, each as it is or none."""
+
+    id: str | None = None
+    name: str | None = None
+
+
+class Token(Answer):
+    """An API token: what it allows, and until when. projects and name_prefixes: None where it is not limited to any.
+
+    state: active, revoked or expired, by the registry's clock.
+    """
+
+    id: str
+    name: str
+    role: str
+    projects: list[Project] | None = None
+    name_prefixes: list[str] | None = None
+    state: str
+    created_at: Moment
+    created_by: str | None = None
+    expires_at: Moment | None = None
+    revoked_at: Moment | None = None
+    last_used_at: Moment | None = None
+
+
+class NewToken(Token):
+    """A token that was just created, with its text, which cannot be had again.
+
+    The text is in no repr and no dump: who wants it asks for `.token`.
+    """
+
+    token: str = Field(repr=False, exclude=True)
+
+
+class Decision(Answer):
+    """Whether a token may do something: the status it would get, and the rule that decides."""
+
+    allowed: bool
+    status: int
+    rule: str
+
+
+class Asker(Answer):
+    """Who made a change: kind is anonymous, system or token."""
+
+    kind: str
+    name: str
+    request_id: str | None = None
+    source_ip: str | None = None
+    user_agent: str | None = None
+    token_id: str | None = None
+    role: str | None = None
+    idempotency: str | None = None
+
+
+class QualifiedName(Answer):
+    """A model's name in its project."""
+
+    project_id: str | None = None
+    project_name: str | None = None
+    name: str
+
+
+class Event(Answer):
+    """One change of one subject, such as `MODEL#id`; changes: field -> (before, after).
+
+    seq and prev, the digest of the subject's event before, make the events of a subject a chain.
+    """
+
+    id: str
+    time: Moment
+    action: str
+    subject: str
+    seq: int
+    actor: Asker
+    changes: dict[str, tuple[Any, Any]] = {}
+    about: list[QualifiedName] = []
+    prev: str = ""
+    digest: str
+
+
+class Bootstrapped(Answer):
+    """Whether the first admin's token was taken; reason: why not."""
+
+    outcome: Literal["created", "refused"]
+    reason: str | None = None
+
+
+class Finding(Answer):
+    """Something in the stored state that no operation leaves behind. safe: it may be repaired by the doctor."""
+
+    kind: str
+    subject: str
+    what: str
+    repaired: bool
+    safe: bool
+
+
+class Examined(Answer):
+    """One step of the doctor; counts: of what it looked at, in this step. after: where to go on, None at the end."""
+
+    findings: list[Finding]
+    counts: dict[str, int]
+    after: str | None = None

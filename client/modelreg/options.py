@@ -61,6 +61,18 @@ CreatedDate = Annotated[
     str | None, typer.Option("--created-date", metavar="DATE", help="When it was made; else the time of the push.")
 ]
 
+Stack = Annotated[str | None, typer.Option("--stack", metavar="STACK", help="CloudFormation stack of the registry.")]
+FunctionName = Annotated[
+    str | None, typer.Option("--function", metavar="NAME", help="Name or ARN of the function, instead of --stack.")
+]
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option("--endpoint-url", metavar="URL", help="Where AWS is, if not AWS itself: that of an emulator."),
+]
+Region = Annotated[
+    str | None, typer.Option("--region", metavar="REGION", help="AWS region; else as AWS is set up here.")
+]
+
 
 def given(**fields: Any) -> dict[str, Any]:
     """The fields that were given: without None and empty lists."""

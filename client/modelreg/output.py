@@ -5,12 +5,16 @@ the server sends never reaches a terminal raw: every character that is not print
 also keeps a tab or a line end in a value from looking like a new column or row.
 """
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from modelreg.tokens import without_secrets
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -58,7 +62,8 @@ class Output:
         print(safe(text), file=self.talk, flush=True)
 
     def fail(self, code: str, message: str, hint: str) -> None:
-        """The sentence and the hint on standard error, quiet or not."""
+        """The sentence and the hint on standard error, quiet or not; the secret of a token is in neither."""
+        message, hint = without_secrets(message), without_secrets(hint)
         if self.as_json:
             print(json_text({"error": {"code": code, "message": message, "hint": hint}}), file=self.talk, flush=True)
             return
@@ -69,6 +74,12 @@ class Output:
     def line(self, text: str, document: Mapping[str, Any]) -> None:
         """One datum: a line, or the document as JSON."""
         print(json_text(document) if self.as_json else safe(text), file=self.data, flush=True)
+
+    def hand_over(self, text: str, document: Mapping[str, Any]) -> None:
+        """One datum that cannot be had again. Raises OSError where `line` would not mind: if nobody gets it."""
+        if self.data is None:  # so Python has it where standard output is closed
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self.line(text, document)
 
     def document(self, document: Mapping[str, Any]) -> None:
         """What only a program wants to read back."""
@@ -178,9 +189,17 @@ def _table(
     return table
 
 
-def is_terminal(stream: TextIO) -> bool:
+def drop_output() -> None:
+    """What is still to be written goes nowhere, so that Python does not complain about it at its end."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person watches the stream, with a terminal that can more than print lines."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def safe(text: str) -> str:

@@ -5,10 +5,9 @@ promise. Lists are iterators that ask for the next page when it is needed.
 """
 
 import builtins
-import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -17,25 +16,31 @@ from typing import Any, Self
 import httpx
 
 from modelreg.download import fetch
-from modelreg.errors import Ambiguous, InvalidInput, NotARegistry, NotFound
+from modelreg.errors import Ambiguous, ConnectionFailed, InvalidInput, NotARegistry, NotFound, Unavailable
+from modelreg.fields import CHANGEABLE, FILTERS, METADATA, as_json, check_names, form_text, named_project, stated
 from modelreg.http import Api, page_query, segment
-from modelreg.models import Changed, Health, Manifest, ManifestFile, Model, RegisteredModel
+from modelreg.models import (
+    Changed,
+    Decision,
+    Event,
+    Health,
+    Manifest,
+    ManifestFile,
+    Model,
+    NewToken,
+    Project,
+    RegisteredModel,
+    Token,
+)
 from modelreg.progress import Progress, Silence
 from modelreg.retry import Patience
 from modelreg.source import survey
 from modelreg.storage import Storage
+from modelreg.times import sent_moment
+from modelreg.tokens import id_of, without_secret
 from modelreg.transfer import Transfer
 from modelreg.upload import publish
 
-FILTERS = frozenset({"name", "version", "project_name", "category", "architecture", "precision", "origin", "format"})
-CHANGEABLE = frozenset(
-    {
-        "name", "version", "project_id", "project_name", "precision", "format", "target_device", "target_device_type",
-        "category", "architecture", "score", "overview", "optimization_capabilities", "labels", "origin",
-        "created_date", "description", "tags",
-    }
-)  # fmt: skip
-METADATA = CHANGEABLE | {"id"}
 SHOWN_VERSIONS = 10
 
 
@@ -104,9 +109,9 @@ class Registry:
         architecture, score, overview, optimization_capabilities, labels, origin, created_date, description, tags.
         Called again after it was interrupted, with the same arguments, it goes on where it stopped.
         """
-        _check_names(metadata, METADATA, "field")
+        check_names(metadata, METADATA, "field")
         fields = {"name": name, "version": version, **metadata}
-        fields = {key: _plain(key, value) for key, value in fields.items() if value is not None}
+        fields = {key: as_json(key, value) for key, value in fields.items() if value is not None}
         return publish(self._transfer(progress), survey(path), fields)
 
     upload = register
@@ -149,7 +154,7 @@ class Registry:
         name, project_name, category, architecture, precision: substring, any case; origin, format: equal, any case;
         version, tags: equal.
         """
-        _check_names(filters, FILTERS, "filter")
+        check_names(filters, FILTERS, "filter")
         query = page_query(limit)
         query |= {name: value for name, value in filters.items() if value is not None}
         query |= {f"tag.{key}": value for key, value in tags.items()}
@@ -166,11 +171,11 @@ class Registry:
 
     def update(self, model_id: str, *, if_revision: int | None = None, **fields: Any) -> Model:
         """Replaces fields; None clears one. if_revision: only while the model is at that revision."""
-        _check_names(fields, CHANGEABLE, "field")
+        check_names(fields, CHANGEABLE, "field")
         if not fields:
             raise InvalidInput("No field was given to change.")
         headers = {"If-Match": f'"{if_revision}"'} if if_revision is not None else {}
-        form = {name: _form_text(name, value) for name, value in fields.items()}
+        form = {name: form_text(name, value) for name, value in fields.items()}
         path = f"/models/{segment(model_id)}"
         # Repeated after a lost answer, a change with a condition would fail on its own success.
         self._api.answer(Changed, "PUT", path, data=form, headers=headers, repeats=if_revision is None)
@@ -198,13 +203,11 @@ class Registry:
         return self._registered(name)
 
     def _registered(self, name: str, **narrowed: str) -> RegisteredModel:
-        return self._api.answer(
-            RegisteredModel, "GET", "/registered-models", params={"name": _stated(name), **narrowed}
-        )
+        return self._api.answer(RegisteredModel, "GET", "/registered-models", params={"name": stated(name), **narrowed})
 
     def versions(self, name: str, *, version: str | None = None) -> Iterator[Model]:
         """The versions of a registered model, highest number first; version: those with this label."""
-        query = {"name": _stated(name)} | ({"version": version} if version is not None else {})
+        query = {"name": stated(name)} | ({"version": version} if version is not None else {})
         for page in self._api.pages(RegisteredModel, "/registered-models", query):
             yield from page.versions
 
@@ -259,10 +262,10 @@ class Registry:
 
     def set_alias(self, name: str, alias: str, number: int) -> RegisteredModel:
         """Points the alias at the version of this number, wherever it pointed before."""
-        return self._edited({"name": _stated(name), "aliases": {alias: number}})
+        return self._edited({"name": stated(name), "aliases": {alias: number}})
 
     def remove_alias(self, name: str, alias: str) -> RegisteredModel:
-        return self._edited({"name": _stated(name), "aliases": {alias: None}})
+        return self._edited({"name": stated(name), "aliases": {alias: None}})
 
     def edit_registered_model(
         self,
@@ -272,7 +275,7 @@ class Registry:
         tags: Mapping[str, str | None] | EllipsisType = ...,
     ) -> RegisteredModel:
         """Replaces the description (None clears it) and merges tags (None removes one). What is not given stays."""
-        body: dict[str, Any] = {"name": _stated(name)}
+        body: dict[str, Any] = {"name": stated(name)}
         if description is not ...:
             body["description"] = description
         if tags is not ...:
@@ -286,44 +289,102 @@ class Registry:
         """Drops an unfinished upload and what was sent of it."""
         self._api.delete(f"/uploads/{segment(upload_id)}")
 
+    def create_token(
+        self,
+        name: str,
+        role: str,
+        *,
+        projects: Iterable[Project | Mapping[str, str]] | None = None,
+        name_prefixes: Iterable[str] | None = None,
+        expires_at: datetime | None = None,
+    ) -> NewToken:
+        """A new token of role viewer, publisher or admin; its text is shown this once. Only admins may.
 
-def _check_names(given: Iterable[str], known: frozenset[str], what: str) -> None:
-    unknown = sorted(set(given) - known)
-    if unknown:
-        hint = f"There are: {', '.join(sorted(known))}."
-        raise InvalidInput(f"There is no {what} {', '.join(unknown)}.", field=unknown[0], hint=hint)
+        projects: only there, each by its id, its name or both, as its models state them. name_prefixes: only models
+        whose names begin so. Without them it is not limited, without expires_at it does not end.
+        """
+        body: dict[str, Any] = {"name": stated(name), "role": role}
+        if projects is not None:
+            body["projects"] = [named_project(project) for project in projects]
+        if name_prefixes is not None:
+            body["name_prefixes"] = builtins.list(name_prefixes)
+        if expires_at is not None:
+            body["expires_at"] = sent_moment("expires_at", expires_at)
+        try:
+            # Repeated after a lost answer, it would make a second token, and nobody knew the first.
+            return self._api.answer(NewToken, "POST", "/tokens", json=body, repeats=False)
+        except (ConnectionFailed, Unavailable) as exc:
+            exc.hint += (
+                f" Look for {name!r} in the list of tokens first: created after all, its text is lost; revoke it."
+            )
+            raise
 
+    def tokens(self, *, limit: int | None = None) -> Iterator[Token]:
+        """Every token, without its text. Only admins may."""
+        pages = self._api.pages(builtins.list[Token], "/tokens", page_query(limit))
+        return islice((found for page in pages for found in page), limit)
 
-def _stated(name: str) -> str:
-    if not name:
-        raise InvalidInput("A registered model has a name.", field="name")
-    return name
+    def token(self, token_id: str) -> Token:
+        """What is known of a token. Of a whole token, here and below, only the id is used and sent."""
+        return self._api.answer(Token, "GET", f"/tokens/{id_of(token_id)}")
 
+    def revoke_token(self, token_id: str) -> None:
+        """Ends a token for good, within a minute; nothing happens if it was revoked before."""
+        self._api.delete(f"/tokens/{id_of(token_id)}")
 
-def _plain(field: str, value: Any) -> Any:
-    """A value as JSON carries it. Raises InvalidInput."""
-    if isinstance(value, set | frozenset):
-        value = sorted(value)
-    try:
-        return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
-    except (TypeError, ValueError, RecursionError):
-        raise InvalidInput(f"{field} cannot be sent as JSON.", field=field) from None
+    def can(
+        self,
+        token_id: str,
+        action: str,
+        model_id: str | None = None,
+        *,
+        name: str | None = None,
+        project_id: str | None = None,
+        project_name: str | None = None,
+    ) -> Decision:
+        """Whether a token may do something, and the rule that decides. Only admins may ask.
 
+        action: read, register, update, alias, delete, tokens or sync; the first five with a model, by its id, or by a
+        name and project that need not exist yet.
+        """
+        if model_id is not None and (name, project_id, project_name) != (None, None, None):
+            raise InvalidInput("Give the id of a model, or a name and project, not both.", field="model_id")
+        query = {
+            "action": action, "model_id": model_id, "name": name, "project_id": project_id,
+            "project_name": project_name,
+        }  # fmt: skip
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._api.answer(Decision, "GET", f"/tokens/{id_of(token_id)}/access", params=given)
 
-def _form_text(field: str, value: Any) -> str:
-    """A value as a form carries it."""
-    if value is None and field in ("name", "version"):
-        raise InvalidInput(f"{field} cannot be cleared.", field=field)
-    if value is None:
-        return ""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidInput(f"{field} must be finite.", field=field)
-    plain = _plain(field, value)
-    if isinstance(plain, str):
-        return plain
-    if field == "precision" and isinstance(plain, builtins.list):
-        return ",".join(map(str, plain))
-    return json.dumps(plain)
+    def events(
+        self,
+        model_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """The trail, newest first: of one model, also of one that was deleted, or of all that the token may see.
+
+        since is part of the time asked for, until is not. actor: the name or the id of a token. subject: the id of a
+        model, registered model or token.
+        """
+        if model_id is not None and subject is not None:
+            raise InvalidInput("Give a model or a subject, not both.", field="subject")
+        filters = {"actor": actor, "action": action, "subject": subject}
+        moments = {"since": since, "until": until}
+        query = {name: without_secret(value) for name, value in filters.items() if value is not None}
+        query |= {name: sent_moment(name, value) for name, value in moments.items() if value is not None}
+        path = "/events"
+        if model_id is not None and query:
+            query["subject"] = f"MODEL#{model_id}"
+        elif model_id is not None:
+            path = f"/models/{segment(model_id)}/events"
+        pages = self._api.pages(builtins.list[Event], path, query | page_query(limit))
+        return islice((found for page in pages for found in page), limit)
 
 
 def _has(model: Model, precision: str | None) -> bool:

@@ -31,6 +31,7 @@ class Patience:
 
     attempts: of one part of a transfer, in a row. call_attempts: of a call that a person waits for.
     stall_seconds: as long as nothing at all may get through. join_seconds: as long as S3 may take to join the parts.
+    running_seconds: as long as the registry may say that the same request is being worked on; it gives one 29 seconds.
     """
 
     attempts: int = 10
@@ -39,6 +40,7 @@ class Patience:
     cap_seconds: float = 20.0
     stall_seconds: float = 300.0
     join_seconds: float = 600.0
+    running_seconds: float = 40.0
     clock: Callable[[], float] = time.monotonic
     wait: Callable[[threading.Event, float], None] = _wait
     jitter: Callable[[], float] = random.random

@@ -34,6 +34,7 @@ from modelreg.transfer import Transfer
 
 SINGLE_PUT_BYTES = 64 * 1024**2  # up to here the registry wants the SHA-256 first, and all bytes in one PUT
 COMPLETE_READ_SECONDS = 120.0
+IDEMPOTENCY_KEY = "Idempotency-Key"
 GOAL_DIGITS = 8
 _GOAL_FIELDS = ("name", "version", "project_id", "project_name", "precision")  # what tells versions apart
 _FINAL = (InvalidInput, Conflict, UploadClosed, TooLarge, SourceChanged)
@@ -174,8 +175,12 @@ class _Registration:
         state.sha256 = self._small_sha256()
         self._file.save(state)
         attempts = Attempts(self._transfer.patience, self._transfer.patience.call_attempts)
+        # One for this announcement and its repetitions; what becomes of it must not be the answer to a later one.
+        headers = {IDEMPOTENCY_KEY: str(uuid.uuid4())}
         try:
-            begun = self._api.answer(Begun, "POST", "/uploads", json=self._announcement(state), attempts=attempts)
+            begun = self._api.answer(
+                Begun, "POST", "/uploads", json=self._announcement(state), headers=headers, attempts=attempts
+            )
         except Conflict as conflict:
             if conflict.upload_id and conflict.holder == state.former_id:
                 with suppress(NotFound, UploadClosed):

@@ -6,15 +6,20 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from modelreg import Manifest, ManifestFile, Model, RegisteredModel, cli, session
+from modelreg import Decision, Event, Manifest, ManifestFile, Model, NewToken, RegisteredModel, Token, cli, session
 from modelreg.errors import InvalidInput, LocalError, NotFound
+from modelreg.tokens import minted
 from typer.testing import CliRunner
 
 URL = "https://registry.example.org"
+SECRET = minted(clock=lambda: 0.0, random_bits=lambda bits: 2**bits // 3)
+TOKEN = SECRET.text  # as whole as a token can be
+CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def model(number: int = 1, **fields: Any) -> Model:
@@ -32,6 +37,26 @@ def model(number: int = 1, **fields: Any) -> Model:
         "created_date": "2026-01-02 03:04:05.000000 UTC",
     }
     return Model(**{**known, **fields})
+
+
+def token(token_id: str = SECRET.id, **fields: Any) -> Token:
+    """A token as the registry answers it."""
+    known = {"id": token_id, "name": "ci", "role": "publisher", "state": "active", "created_at": CREATED}
+    return Token(**{**known, **fields})
+
+
+def event(number: int = 1, **fields: Any) -> Event:
+    known = {
+        "id": f"01{number:024d}",
+        "time": datetime(2026, 1, 2, 3, 4, number, tzinfo=UTC),
+        "action": "version.updated",
+        "subject": "MODEL#00000000-0000-4000-8000-000000000001",
+        "seq": number,
+        "actor": {"kind": "token", "name": "ci", "token_id": SECRET.id},
+        "changes": {"score": (0.5, 0.9)},
+        "digest": "d" * 64,
+    }
+    return Event(**{**known, **fields})
 
 
 def zip_of(files: Mapping[str, bytes]) -> bytes:
@@ -55,6 +80,9 @@ class RegistryInMemory:
         self.failures: dict[str, BaseException] = {}
         self.opened: list[tuple[str, str | None]] = []
         self.downloads = 0
+        self.known_tokens: list[Token] = []
+        self.trail: list[Event] = []
+        self.decision = Decision(allowed=True, status=200, rule="Role publisher covers update.")
 
     def open(self, url: str, token: str | None) -> "RegistryInMemory":
         self.opened.append((url, token))
@@ -199,6 +227,36 @@ class RegistryInMemory:
 
     def abort_upload(self, upload_id: str) -> None:
         self._called("abort_upload", upload_id=upload_id)
+
+    def create_token(self, name: str, role: str, **limits: Any) -> NewToken:
+        self._called("create_token", name=name, role=role, **limits)
+        fields = {"id": SECRET.id, "name": name, "role": role, "state": "active", "created_at": CREATED, **limits}
+        made = NewToken(token=TOKEN, **fields)
+        self.known_tokens.append(made)
+        return made
+
+    def tokens(self, *, limit: int | None = None) -> Iterator[Token]:
+        self._called("tokens", limit=limit)
+        return iter(self.known_tokens[:limit])
+
+    def token(self, token_id: str) -> Token:
+        self._called("token", token_id=token_id)
+        found = next((known for known in self.known_tokens if known.id == token_id), None)
+        if found is None:
+            raise NotFound("There is no such token.")
+        return found
+
+    def revoke_token(self, token_id: str) -> None:
+        self._called("revoke_token", token_id=token_id)
+        self.token(token_id)
+
+    def can(self, token_id: str, action: str, model_id: str | None = None, **stated: str) -> Decision:
+        self._called("can", token_id=token_id, action=action, model_id=model_id, **stated)
+        return self.decision
+
+    def events(self, model_id: str | None = None, *, limit: int | None = None, **filters: Any) -> Iterator[Event]:
+        self._called("events", model_id=model_id, limit=limit, **filters)
+        return iter(self.trail[:limit])
 
     def _of(self, name: str) -> "list[Model]":
         found = [known for known in self.models if name in (known.name, f"{known.project_name}.{known.name}")]

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
+from modelreg.tokens import minted
 
 BASE = "https://registry.test/prod/api"
 S3 = "https://s3.test"
@@ -22,6 +23,16 @@ MODEL_FIELDS = {
     "description": None, "project_id": None, "project_name": None, "precision": ["fp32"], "tags": {}, "aliases": [],
     "revision": 1, "number": 1, "status": "READY",
 }  # fmt: skip
+TOKEN_FIELDS = {
+    "name": "ci", "role": "viewer", "projects": None, "name_prefixes": None, "state": "active",
+    "created_at": "2026-01-02T03:04:05.000000Z", "created_by": "admin", "expires_at": None, "revoked_at": None,
+    "last_used_at": None,
+}  # fmt: skip
+ACTOR = {
+    "kind": "token", "name": "ci", "request_id": "r-1", "source_ip": None, "user_agent": None, "token_id": None,
+    "role": "publisher", "idempotency": None,
+}  # fmt: skip
+PAGE = 2  # of tokens and events
 
 
 def problem(status: int, code: str, **extras: Any) -> httpx.Response:
@@ -57,6 +68,10 @@ class FakeRegistry:
         self.uploads: dict[str, FakeUpload] = {}
         self.models: dict[str, dict[str, Any]] = {}
         self.contents: dict[str, bytes] = {}
+        self.tokens: dict[str, dict[str, Any]] = {}
+        self.events: list[dict[str, Any]] = []
+        self.knows_keys = True  # or is older than Idempotency-Key
+        self.outcomes: dict[str, tuple[dict[str, Any], httpx.Response]] = {}
         self.faults: list[Fault] = []
         self.requests: list[httpx.Request] = []
         self.valid_signature = 1
@@ -105,6 +120,21 @@ class FakeRegistry:
         self.contents[model_id] = content
         return model
 
+    def add_token(self, **fields: Any) -> dict[str, Any]:
+        token_id = minted(clock=lambda: float(len(self.tokens))).id
+        self.tokens[token_id] = {"id": token_id, **TOKEN_FIELDS, **fields}
+        return self.tokens[token_id]
+
+    def add_event(self, **fields: Any) -> dict[str, Any]:
+        number = len(self.events) + 1
+        event = {
+            "id": f"01{number:024d}", "time": f"2026-01-02T03:04:{number:02d}.000000Z", "action": "version.updated",
+            "subject": "MODEL#model-000000000001", "seq": number, "actor": ACTOR, "changes": {}, "about": [],
+            "prev": "0" * 64, "digest": "d" * 64, **fields,
+        }  # fmt: skip
+        self.events.insert(0, event)
+        return event
+
     def _answer(self, request: httpx.Request) -> httpx.Response:
         request.read()
         with self._lock:
@@ -122,7 +152,7 @@ class FakeRegistry:
         body = json.loads(request.content) if request.content and request.method == "POST" else {}
         match request.method, path:
             case "POST", ["uploads"]:
-                return self._announce(body)
+                return self._announce_once(request, body)
             case "GET", ["uploads", upload_id]:
                 return self._status(upload_id)
             case "DELETE", ["uploads", upload_id]:
@@ -136,7 +166,49 @@ class FakeRegistry:
                 return httpx.Response(200, json=self.models[model_id])
             case "GET", ["models", model_id, "files"] if model_id in self.models:
                 return httpx.Response(307, text="follow", headers={"Location": self._signed(f"/objects/{model_id}")})
+            case _, ["tokens", *rest]:
+                return self._tokens(request, rest, body)
+            case "GET", ["events"]:
+                return self._page(request, self.events)
+            case "GET", ["models", model_id, "events"]:
+                return self._page(request, [one for one in self.events if one["subject"] == f"MODEL#{model_id}"])
         return httpx.Response(404, text="Model not found.\n")
+
+    def _tokens(self, request: httpx.Request, rest: list[str], body: dict[str, Any]) -> httpx.Response:
+        if request.method == "POST":
+            token = self.add_token(**body)
+            text = minted(clock=lambda: float(len(self.tokens) - 1)).text
+            return httpx.Response(201, json={"token": text, **token})
+        if not rest:
+            return self._page(request, list(self.tokens.values()))
+        token = self.tokens.get(rest[0], {})
+        if not token:
+            return problem(404, "not_found")
+        if request.method == "DELETE":
+            token["state"] = "revoked"
+            return httpx.Response(204)
+        if rest[1:] == ["access"]:
+            return httpx.Response(200, json={"allowed": True, "status": 200, "rule": "Role publisher covers update."})
+        return httpx.Response(200, json=token)
+
+    def _page(self, request: httpx.Request, items: list[dict[str, Any]]) -> httpx.Response:
+        asked = parse_qs(request.url.query.decode())
+        first = int(asked.get("page_token", ["0"])[0])
+        end = first + min(PAGE, int(asked.get("limit", [PAGE])[0]))
+        headers = {"Link": f'<?page_token={end}>; rel="next"'} if end < len(items) else {}
+        return httpx.Response(200, json=items[first:end], headers=headers)
+
+    def _announce_once(self, request: httpx.Request, body: dict[str, Any]) -> httpx.Response:
+        key = request.headers.get("idempotency-key", "") if self.knows_keys else ""
+        if key not in self.outcomes:
+            answer = self._announce(body)
+            if key and answer.status_code in (201, 409):
+                self.outcomes[key] = (body, answer)
+            return answer
+        content, first = self.outcomes[key]
+        if content != body:
+            return problem(422, "idempotency_key_reused")
+        return httpx.Response(first.status_code, content=first.content, headers=first.headers)
 
     def _announce(self, body: dict[str, Any]) -> httpx.Response:
         for upload in self.uploads.values():

@@ -16,6 +16,7 @@ from modelreg import (
     ConnectionFailed,
     Corrupt,
     Forbidden,
+    InProgress,
     InvalidArchive,
     InvalidInput,
     LocalError,
@@ -45,6 +46,12 @@ def state_of(path: Path) -> Path:
     """Where an upload by register() to the registry at BASE is remembered."""
     metadata = {"name": "detector", "version": "v1", "project_id": None, "project_name": None, "precision": None}
     return path.with_name(f".{path.name}.{digest_of({'url': BASE, **metadata})[:8]}.modelreg-upload.json")
+
+
+def still_running() -> httpx.Response:
+    answer = problem(409, "in_progress")
+    answer.headers["Retry-After"] = "1"
+    return answer
 
 
 def left_beside(path: Path) -> list[str]:
@@ -235,17 +242,73 @@ def test_a_lost_answer_to_a_single_put_is_no_failure(fake: FakeRegistry, registr
     assert fake.contents[model.id] == artifact.read_bytes()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("knows_keys", [True, False], ids=["registry knows keys", "older registry"])
 @pytest.mark.parametrize("single_limit", [0, 10_000])
 def test_a_lost_answer_to_the_announcement_is_found_again(
-    fake: FakeRegistry, registry: Registry, artifact: Path, single_limit: int
+    fake: FakeRegistry, registry: Registry, artifact: Path, single_limit: int, knows_keys: bool
 ) -> None:
-    fake.single_limit = single_limit
+    fake.single_limit, fake.knows_keys = single_limit, knows_keys
     fake.lose_answer("POST", "/uploads")
 
     model = register(registry, artifact, id="my-own-model-0001")
 
     assert model.id == "my-own-model-0001"  # type: ignore[attr-defined]
     assert len(fake.uploads) == 1
+
+
+def test_an_announcement_and_its_repetitions_have_one_key_that_no_other_has(
+    fake: FakeRegistry, registry: Registry, artifact: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"other" * 1000)
+    fake.fail("POST", "/uploads", LOST, problem(503, "outcome_unknown"), httpx.Response(502), httpx.Response(504))
+
+    register(registry, artifact)
+    registry.register(other, name="other", version="v1")
+
+    keys = [request.headers["idempotency-key"] for request in fake.calls("POST", "/uploads")]
+    assert len(keys) == 6
+    assert len(set(keys[:5])) == 1
+    assert keys[5] not in keys[:5]
+
+
+def test_an_announcement_that_still_runs_is_waited_for(
+    fake: FakeRegistry, registry: Registry, artifact: Path, waits: Waits
+) -> None:
+    fake.lose_answer("POST", "/uploads")
+    fake.fail("POST", "/uploads", *[still_running() for _ in range(6)])
+
+    model = register(registry, artifact)
+
+    assert fake.contents[model.id] == artifact.read_bytes()  # type: ignore[attr-defined]
+    assert len(fake.uploads) == 1
+    assert len(waits.seconds) == 7
+    assert all(seconds >= 1 for seconds in waits.seconds[1:])
+
+
+def test_an_announcement_that_runs_longer_than_any_can_is_given_up_and_can_be_resumed(
+    fake: FakeRegistry, registry: Registry, artifact: Path, waits: Waits
+) -> None:
+    fake.fail("POST", "/uploads", *[still_running() for _ in range(100)])
+
+    with pytest.raises(InProgress):
+        register(registry, artifact)
+
+    assert 40 < sum(waits.seconds) < 80
+    assert state_of(artifact).exists()
+
+
+def test_a_run_after_an_interruption_announces_with_a_key_of_its_own(
+    fake: FakeRegistry, registry: Registry, artifact: Path
+) -> None:
+    fake.fail("POST", "/uploads", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        register(registry, artifact)
+
+    register(registry, artifact)
+
+    first, second = (request.headers["idempotency-key"] for request in fake.calls("POST", "/uploads"))
+    assert first != second
 
 
 def test_somebody_elses_upload_under_the_same_id_is_not_taken_over(

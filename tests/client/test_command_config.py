@@ -8,7 +8,7 @@ import pytest
 from modelreg import ConnectionFailed, InvalidInput
 from modelreg.config import checked_token, checked_url, without_secrets
 
-from tests.client.command_stage import URL, Stage, stage
+from tests.client.command_stage import TOKEN, URL, Stage, stage
 
 OTHER = "https://other.example.org/base"
 
@@ -22,7 +22,7 @@ def modelreg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 @pytest.fixture
 def logged_in(modelreg: Stage) -> Stage:
-    assert modelreg("login", "--url", URL, "--token-stdin", stdin="secret\n").exit_code == 0
+    assert modelreg("login", "--url", URL, "--token-stdin", stdin=f"{TOKEN}\n").exit_code == 0
     modelreg.registry.opened.clear()
     return modelreg
 
@@ -49,7 +49,7 @@ def test_the_option_wins_over_the_variable_and_that_over_the_file(modelreg):
 
 
 def test_login_stores_url_and_token_for_the_owner_only(logged_in):
-    assert json.loads(logged_in.config.read_text()) == {"url": URL, "token": "secret"}
+    assert json.loads(logged_in.config.read_text()) == {"url": URL, "token": TOKEN}
     assert stat.S_IMODE(logged_in.config.stat().st_mode) == 0o600
     assert stat.S_IMODE(logged_in.config.parent.stat().st_mode) == 0o700
     assert [path.name for path in logged_in.config.parent.iterdir()] == ["config.json"]
@@ -58,15 +58,15 @@ def test_login_stores_url_and_token_for_the_owner_only(logged_in):
 def test_login_asks_for_the_token_where_somebody_can_be_asked(modelreg):
     modelreg.show_terminal()
 
-    ran = modelreg("login", "--url", URL, stdin="secret\n")
+    ran = modelreg("login", "--url", URL, stdin=f"{TOKEN}\n")
 
     assert ran.exit_code == 0
-    assert json.loads(modelreg.config.read_text())["token"] == "secret"
-    assert "secret" not in ran.stdout + ran.stderr
+    assert json.loads(modelreg.config.read_text())["token"] == TOKEN
+    assert TOKEN not in ran.stdout + ran.stderr
 
 
 def test_login_without_a_terminal_needs_the_option(modelreg):
-    ran = modelreg("login", "--url", URL, stdin="secret\n")
+    ran = modelreg("login", "--url", URL, stdin=f"{TOKEN}\n")
 
     assert (ran.exit_code, modelreg.config.exists()) == (2, False)
     assert "--token-stdin" in ran.stderr
@@ -75,7 +75,7 @@ def test_login_without_a_terminal_needs_the_option(modelreg):
 def test_login_saves_nothing_if_the_server_does_not_answer(modelreg):
     modelreg.fail("health", ConnectionFailed("Nobody answers."))
 
-    ran = modelreg("login", "--url", URL, "--token-stdin", stdin="secret")
+    ran = modelreg("login", "--url", URL, "--token-stdin", stdin=TOKEN)
 
     assert (ran.exit_code, modelreg.config.exists()) == (7, False)
 
@@ -87,7 +87,7 @@ def test_the_stored_token_is_sent_to_its_own_url_only(logged_in):
     logged_in.environment["MODELREG_URL"] = OTHER
     logged_in("ls")
 
-    assert [token for _, token in logged_in.registry.opened] == ["secret", "secret", None, None]
+    assert [token for _, token in logged_in.registry.opened] == [TOKEN, TOKEN, None, None]
 
 
 def test_the_variable_for_the_token_holds_for_every_url(logged_in):
@@ -124,7 +124,7 @@ def test_another_url_drops_the_token_of_the_former(logged_in):
 def test_the_same_url_keeps_the_token(logged_in):
     logged_in("config", "set", "url", f"{URL}/")
 
-    assert json.loads(logged_in.config.read_text())["token"] == "secret"
+    assert json.loads(logged_in.config.read_text())["token"] == TOKEN
 
 
 def test_a_token_is_never_an_argument(logged_in):

@@ -7,9 +7,19 @@ from typing import Annotated
 import typer
 
 from modelreg import options, session
-from modelreg.config import NOT_SET, URL_VARIABLE, checked_token, checked_url, config_file, settings, without_secrets
+from modelreg.config import (
+    NOT_SET,
+    TOKEN_VARIABLE,
+    URL_VARIABLE,
+    checked_token,
+    checked_url,
+    config_file,
+    settings,
+    without_secrets,
+)
 from modelreg.exits import Misused
 from modelreg.output import Output
+from modelreg.tokens import checked_form
 
 URL_KEY, TOKEN_KEY = "url", "token"
 
@@ -24,17 +34,26 @@ def login(
 ) -> None:
     """Store a token and the URL it is for.
 
-    The registry must answer there. The token is asked for without echo. It is only ever sent to this URL.
+    The token is asked for without echo, checked for characters that are missing or wrong, and tried: the registry
+    must answer there and let it in. It is only ever sent to this URL.
     """
     output = Output(as_json=as_json, quiet=quiet)
     place = settings(url, os.environ).needed_url()
-    token = checked_token(_token(token_stdin))
-    with session.open_registry(place, token) as registry:
-        registry.health()
+    session.warn_of_history(url, output)
+    token = checked_form(checked_token(_token(token_stdin)))
+    session.try_token(place, token)
+    path = store_login(place, token, output)
+    output.document({"url": without_secrets(place), "path": path})
+
+
+def store_login(place: str, token: str, output: Output) -> str:
+    """Keep a token that was tried, and the URL it is for; where that is."""
     file = config_file(os.environ)
     file.write(url=place, token=token)
-    output.say(f"{without_secrets(place)} answers; its token is in {file.path}")
-    output.document({"url": without_secrets(place), "path": str(file.path)})
+    output.say(f"{without_secrets(place)} lets this token in; it is in {file.path}")
+    if os.environ.get(TOKEN_VARIABLE):
+        output.say(f"note that {TOKEN_VARIABLE} is set, and wins over the config file")
+    return str(file.path)
 
 
 def _token(from_stdin: bool) -> str:
@@ -85,6 +104,7 @@ def set_config(
     _check_key(key, (URL_KEY,))
     output = Output(as_json=as_json, quiet=quiet)
     file, place = config_file(os.environ), checked_url(value)
+    session.warn_of_history(place, output)
     stored = file.read()
     before = stored.get(URL_KEY)
     moved = TOKEN_KEY in stored and (not before or without_secrets(before) != without_secrets(place))
