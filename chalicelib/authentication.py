@@ -9,16 +9,15 @@ import base64
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from chalicelib.registry.access import Actor
 from chalicelib.registry.errors import Unauthenticated
 from chalicelib.registry.ports import Tokens
-from chalicelib.registry.tokens import StoredToken, digest_of, id_in, is_text_of
+from chalicelib.registry.tokens import USE_NOTED_EVERY, StoredToken, digest_of, id_in, is_text_of
 
 REMEMBERED_SECONDS = 30
 MAX_REMEMBERED = 1_000
-USE_NOTED_EVERY = timedelta(hours=1)
 CHALLENGE = 'Bearer realm="model-registry", Basic realm="model-registry", charset="UTF-8"'
 HOW = (
     "Send a token: `Authorization: Bearer mr_...`, or HTTP Basic with any user name and the token as password"
@@ -67,10 +66,11 @@ class Authentication:
         return stored
 
     def _note_use(self, stored: StoredToken, now: datetime) -> None:
-        """At most hourly. The memory is told too, so that a failing store is not asked by each request."""
+        """At most hourly. The memory is told, so that a failing store is not asked each time; it lasts no longer."""
         if stored.last_used_at is None or now - stored.last_used_at >= USE_NOTED_EVERY:
             self._tokens.note_use(stored.token.id, now)
-            self._remember(stored.token.id, stored.model_copy(update={"last_used_at": now}))
+            until, _ = self._remembered[stored.token.id]
+            self._remembered[stored.token.id] = (until, stored.model_copy(update={"last_used_at": now}))
 
 
 def token_in(header: str | None) -> str:
@@ -87,8 +87,8 @@ def token_in(header: str | None) -> str:
 
 
 def _password_in(credentials: str) -> str:
+    """The password; the user name may be anything, in any encoding."""
     try:
-        decoded = base64.b64decode(credentials, validate=True).decode()
+        return base64.b64decode(credentials, validate=True).partition(b":")[2].decode()
     except ValueError as exc:  # binascii.Error and UnicodeDecodeError are
         raise Unauthenticated(f"The Basic credentials are not base64 of user:token. {HOW}") from exc
-    return decoded.partition(":")[2]

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from pydantic import BaseModel
@@ -15,6 +16,8 @@ from chalicelib.forms import Unprocessable, problem
 from chalicelib.settings import settings
 
 MAX_POSITION_BYTES = 1_000  # a sort key may have 1,024
+MAX_ANSWER_BYTES = 5_000_000  # of the 6 MB that Lambda sends, as JSON inside JSON
+EXTRA_BYTES = 1_024  # what an answer says of each besides its record
 MAX_LINK_BYTES = 8_000  # API Gateway answers 10,240 bytes of headers
 
 
@@ -25,6 +28,16 @@ def next_link(path: str, query: dict[str, str]) -> str:
     if len(link) > MAX_LINK_BYTES:
         raise Unprocessable([problem(["query"], "is too long to be answered in pages", "too_long")])
     return link
+
+
+def fitting(records: Sequence[BaseModel]) -> int:
+    """How many of these an answer may hold, one at least."""
+    size_bytes = 0
+    for count, record in enumerate(records):
+        size_bytes += len(json.dumps(record.model_dump_json())) + EXTRA_BYTES
+        if size_bytes > MAX_ANSWER_BYTES and count:
+            return count
+    return len(records)
 
 
 def page_token(position: str, asked: BaseModel) -> str:

@@ -10,6 +10,7 @@ from ulid import ULID
 
 from chalicelib import telemetry
 from chalicelib.authentication import Authentication
+from chalicelib.registry.checkpointing import Checkpointing
 from chalicelib.registry.errors import Forbidden
 from chalicelib.registry.granting import FirstToken, Granting
 from chalicelib.registry.service import Registry
@@ -20,11 +21,13 @@ from chalicelib.settings import settings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from chalicelib.store.checkpoints import S3Checkpoints
     from chalicelib.store.outcomes import DynamoOutcomes
 
 JOIN_SECONDS = 16  # the gateway gives up after 29, and there is more to do
 PATIENT_READ_SECONDS = 60  # of which the caller waits JOIN_SECONDS
 SWEEP_RESERVE_MILLISECONDS = 15_000  # the last step may wait ten seconds for DynamoDB
+CHECKPOINT_RESERVE_MILLISECONDS = 300_000  # for all that is written once the events are read
 
 
 @cache
@@ -84,10 +87,11 @@ def bootstrapped(event: Mapping[str, Any]) -> dict[str, str]:
     """The first admin's token is stored, by its digest, or it is refused and why. Only IAM lets somebody ask."""
     try:
         asked = FirstToken.model_validate(event)
+    except ValidationError:
+        reason = "Send id (26 of 0-9 and A-Z), name, and digest (SHA-256 of the token, in lower-case hexadecimal)."
+        return {"outcome": "refused", "reason": reason}
+    try:
         token = granting().bootstrap(asked.id, asked.name, asked.digest)
-    except ValidationError as exc:
-        fields = sorted({str(error["loc"][0]) for error in exc.errors() if error["loc"]})
-        return {"outcome": "refused", "reason": f"id, name and digest are needed; wrong: {', '.join(fields)}"}
     except Forbidden as exc:
         return {"outcome": "refused", "reason": str(exc)}
     return {"outcome": "created", "id": token.id, "name": token.name}
@@ -103,6 +107,23 @@ def swept(remaining_milliseconds: Callable[[], int]) -> dict[str, int]:
     if unexpected:
         # After all else is done, so that the alarm rings and nothing waits behind what failed.
         raise unexpected[0]
+    return counts
+
+
+@cache
+def checkpoints() -> "S3Checkpoints":
+    """The checkpoints of the trail."""
+    from chalicelib.store.checkpoints import S3Checkpoints
+
+    return S3Checkpoints(settings().audit_bucket, s3_client, s3_signer, settings().download_url_seconds)
+
+
+def checkpointed(remaining_milliseconds: Callable[[], int]) -> dict[str, int]:
+    """What the run did that writes checkpoints; it ends before the time of its function does."""
+    trail = registry().catalog.trail
+    run = Checkpointing(trail, checkpoints(), utc_now, telemetry.chain_broken_line)
+    counts = run.run(lambda: remaining_milliseconds() > CHECKPOINT_RESERVE_MILLISECONDS).model_dump()
+    telemetry.checkpoint_line(counts)
     return counts
 
 

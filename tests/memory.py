@@ -88,6 +88,7 @@ class MemoryCatalog:
     ) -> tuple[ModelVersion, ModelVersion]:
         with self._lock:
             before = self.version(model_id)
+            by.access.require_seen(before.qualified_name)
             if if_revision not in (None, before.revision):
                 raise StaleRevision(before.revision)
             after = edit(before)

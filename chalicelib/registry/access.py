@@ -4,14 +4,16 @@ A caller sees a model if its project and its name are within the caller's limits
 answered as if it did not exist. What is seen, but needs a higher role to change, is refused in words.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from chalicelib.registry.errors import NO_SUCH_MODEL, Forbidden, NotFound, shown
-from chalicelib.registry.models import Draft, Frozen, Label, Name, QualifiedName
+from chalicelib.registry.errors import NO_SUCH_MODEL, Forbidden, NotFound
+from chalicelib.registry.models import Draft, Frozen, Name, ProjectLabel, QualifiedName
 
+T = TypeVar("T")
 MAX_PROJECTS = 20  # a list asks each of them
 MAX_NAME_PREFIXES = 20
 
@@ -31,8 +33,8 @@ class Role(StrEnum):
 class Project(Frozen):
     """A project as models state it: `id` and `name` together, each as it is or none."""
 
-    id: Label | None = None
-    name: Label | None = None
+    id: ProjectLabel = None
+    name: ProjectLabel = None
 
     @model_validator(mode="after")
     def _is_named(self) -> Self:
@@ -41,28 +43,42 @@ class Project(Frozen):
         return self
 
     def holds(self, name: QualifiedName) -> bool:
-        return (self.id, self.name) == (name.project_id or None, name.project_name or None)
+        return (self.id, self.name) == (name.project_id, name.project_name)
 
     def __str__(self) -> str:
         """As a registration states it."""
-        stated = {"project_id": self.id, "project_name": self.name}
-        return " ".join(f"{key}={shown(value)}" for key, value in stated.items() if value)
+        parts = {"project_id": self.id, "project_name": self.name}
+        stated = [f"{key}={value}" for key, value in parts.items() if value]
+        return " and ".join([*stated, *(f"no {key}" for key, value in parts.items() if not value)])
 
     def may_be_meant(self, name: QualifiedName) -> bool:
         """Whether the name states no project, or of this one a part, and no other."""
-        return name.project_id in (None, "", self.id) and name.project_name in (None, "", self.name)
+        return name.project_id in (None, self.id) and name.project_name in (None, self.name)
+
+
+def _each_once(stated: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(stated))
 
 
 class Access(Frozen):
     """What a caller may do. No projects and no prefixes: everywhere."""
 
     role: Role = Role.ADMIN
-    projects: tuple[Project, ...] | None = Field(None, min_length=1, max_length=MAX_PROJECTS)
-    name_prefixes: tuple[Name, ...] | None = Field(None, min_length=1, max_length=MAX_NAME_PREFIXES)
+    projects: Annotated[tuple[Project, ...], AfterValidator(_each_once)] | None = Field(
+        None, min_length=1, max_length=MAX_PROJECTS
+    )
+    name_prefixes: Annotated[tuple[Name, ...], AfterValidator(_each_once)] | None = Field(
+        None, min_length=1, max_length=MAX_NAME_PREFIXES
+    )
 
     @property
     def is_limited(self) -> bool:
         return self.projects is not None or self.name_prefixes is not None
+
+    @property
+    def is_unlimited_admin(self) -> bool:
+        """Whether it sees, and may do, all there is: tokens and what happens to them too."""
+        return self.role == Role.ADMIN and not self.is_limited
 
     def sees(self, name: QualifiedName) -> bool:
         within = self.projects is None or any(project.holds(name) for project in self.projects)
@@ -86,7 +102,7 @@ class Access(Frozen):
     def require_within(self, name: QualifiedName) -> None:
         """Raises Forbidden, saying what may be stated, unless a model may be put there."""
         if not self.sees(name):
-            raise Forbidden(f"Your token is limited: {self.limits}.")
+            raise Forbidden(f"Your token is limited: state {self.limits}.")
 
     def home_of(self, name: QualifiedName) -> QualifiedName:
         """Where a model that is stated so goes: into the caller's project, if only one can be meant.
@@ -100,22 +116,26 @@ class Access(Frozen):
         return name
 
     def placed(self, draft: Draft) -> Draft:
-        """The draft where it goes. Raises Forbidden, saying what to state."""
-        if self.projects is None:
-            self.require_within(draft.qualified_name)
-            return draft
+        """The draft where it goes.
+
+        Raises Forbidden, saying what to state, and InvalidInput if it is too large with its project.
+        """
         home = self.home_of(draft.qualified_name)
-        return draft.model_copy(update=home.model_dump(include={"project_id", "project_name"}))
+        if home == draft.qualified_name:
+            return draft
+        placed = draft.model_copy(update=home.model_dump(include={"project_id", "project_name"}))
+        placed.check_limits()
+        return placed
 
     @property
     def limits(self) -> str:
-        """What a registration has to state, in words."""
+        """What the models are that it sees, in words."""
         parts = []
         if self.projects is not None:
-            parts.append(f"state {' or '.join(map(str, self.projects))}")
+            parts.append(" or ".join(map(str, self.projects)))
         if self.name_prefixes is not None:
-            prefixes = " or ".join(f'"{shown(prefix)}"' for prefix in self.name_prefixes)
-            parts.append(f"begin the name with {prefixes}")
+            prefixes = " or ".join(f'"{prefix}"' for prefix in self.name_prefixes)
+            parts.append(f"a name that begins with {prefixes}")
         return ", and ".join(parts)
 
 
@@ -146,7 +166,25 @@ NEEDED = {
 NOT_OF_A_MODEL = (Deed.TOKENS, Deed.SYNC)
 
 
-def decision_on(access: Access, deed: Deed, name: QualifiedName | None) -> str:
+class Decision(Frozen):
+    """Whether something may be done, how a request for it is answered, and the rule that decides."""
+
+    allowed: bool
+    status: Literal[200, 401, 403, 404]
+    rule: str
+
+
+def decision_on(access: Access, deed: Deed, about: Callable[[], QualifiedName | None]) -> Decision:
+    """What becomes of a request. `about` finds the model, if one is meant, and raises NotFound; it is asked last."""
+    try:
+        return Decision(allowed=True, status=200, rule=_rule_for(access, deed, about))
+    except NotFound as exc:
+        return Decision(allowed=False, status=404, rule=str(exc))
+    except Forbidden as exc:
+        return Decision(allowed=False, status=403, rule=str(exc))
+
+
+def _rule_for(access: Access, deed: Deed, about: Callable[[], QualifiedName | None]) -> str:
     """The rule by which it may be done. Raises Forbidden or NotFound, whose text is the rule by which it may not."""
     needed = NEEDED[deed]
     access.require(needed)
@@ -154,13 +192,14 @@ def decision_on(access: Access, deed: Deed, name: QualifiedName | None) -> str:
         access.require_no_limits()
         return f"{deed} needs an admin without limits, which it is."
     allowed = f"{deed} needs the role {needed}, and it is of role {access.role}"
+    name = about()
     if not access.is_limited:
         return f"{allowed}; it is not limited to projects or names."
     if name is None:
         return f"{allowed}, within its limits: {access.limits}."
     if deed == Deed.REGISTER:
         name = access.home_of(name)
-    access.require_seen(name, f"It does not see this model, for it is limited: {access.limits}.")
+    access.require_seen(name, f"It does not see this model, for it is limited to {access.limits}.")
     return f"{allowed}; the model is within its limits: {access.limits}."
 
 

@@ -36,7 +36,7 @@ class Action(StrEnum):
 
 
 class Recorded(Protocol):
-    """What has a trail. `qualified_name` says who may see it; None: only who may see everything."""
+    """What has a trail. `qualified_name` says who may see it; None: only an admin without limits."""
 
     @property
     def qualified_name(self) -> QualifiedName | None: ...

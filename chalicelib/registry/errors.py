@@ -28,6 +28,7 @@ MAX_SHOWN_CHARACTERS = 100
 # Said in several places, and to who may not know that it exists: in the same words.
 NO_SUCH_MODEL = "Model not found."
 NO_SUCH_NAME = "There is no registered model of this name."
+NO_SUCH_TOKEN = "There is no such token."  # noqa: S105 - a text
 NO_SUCH_UPLOAD = "There is no such upload; it is forgotten 30 days after its end."
 
 
@@ -110,7 +111,7 @@ class StaleRevision(RegistryError):
     code = "stale_revision"
 
     def __init__(self, current: int) -> None:
-        super().__init__(f"The model is at revision {current}: read it again, then repeat the change.")
+        super().__init__(f"It is at revision {current}: read it again, then repeat the change.")
         self.current = current
 
 

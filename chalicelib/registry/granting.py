@@ -6,13 +6,13 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from chalicelib.registry.access import Access, Actor
+from chalicelib.registry.access import Access, Actor, Decision, Deed, decision_on
 from chalicelib.registry.audit import Action
-from chalicelib.registry.errors import InvalidInput
-from chalicelib.registry.models import Frozen, Name
+from chalicelib.registry.errors import NO_SUCH_TOKEN, InvalidInput, NotFound
+from chalicelib.registry.models import Frozen, Name, QualifiedName
 from chalicelib.registry.ports import Catalog
 from chalicelib.registry.service import Announce
-from chalicelib.registry.tokens import Token, digest_of, new_token_text
+from chalicelib.registry.tokens import StoredToken, Token, digest_of, new_token_text
 
 BOOTSTRAP = Actor(kind="system", name="bootstrap")
 
@@ -60,6 +60,21 @@ class Granting:
         before, after = self._tokens.revoke(token_id, by, self._clock())
         if after is not before:
             self._announce(Action.TOKEN_REVOKED, before, after, by)
+
+    def explain(self, token_id: str, deed: Deed, about: Callable[[], QualifiedName | None], by: Actor) -> Decision:
+        """Whether a token may do something, and the rule that decides. Raises NotFound, Forbidden and Unavailable."""
+        token = self.kept(token_id, by).token
+        if (state := token.state(self._clock())) != "active":
+            return Decision(allowed=False, status=401, rule=f"The token is {state}.")
+        return decision_on(token.access, deed, about)
+
+    def kept(self, token_id: str, by: Actor) -> StoredToken:
+        """A token as it is kept. Raises NotFound and Forbidden."""
+        by.access.require_no_limits()
+        kept = self._tokens.find(token_id)
+        if kept is None:
+            raise NotFound(NO_SUCH_TOKEN)
+        return kept
 
     def bootstrap(self, token_id: str, name: Name, digest: str) -> Token:
         """The first admin token, of which only the digest is known here; the same again, if its answer was lost.

@@ -54,6 +54,8 @@ Name = Annotated[Label, AfterValidator(_not_blank), Field(json_schema_extra={"pa
 # Of an object whose keys are names; pydantic tells only patterns that it checks itself.
 NAMED: dict[str, JsonValue] = {"propertyNames": {"pattern": _NAME, "maxLength": 256}}
 Tags = Annotated[dict[Name, str], Field(json_schema_extra=NAMED)]
+# A project is stated or it is not: empty text is none.
+ProjectLabel = Annotated[Label | None, AfterValidator(lambda text: text or None)]
 ModelId = Annotated[str, StringConstraints(pattern=MODEL_ID)]
 JsonObject = dict[str, JsonValue]
 
@@ -92,8 +94,8 @@ class Metadata(Frozen):
 
     name: Name
     version: Name
-    project_id: Label | None = None
-    project_name: Label | None = None
+    project_id: ProjectLabel = None
+    project_name: ProjectLabel = None
     precision: tuple[str, ...] = ("fp32",)
     format: Label | None = None
     target_device: Label | None = "CPU"

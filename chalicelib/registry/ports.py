@@ -3,16 +3,18 @@
 One contract suite (tests/contract) holds for every implementation.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Event
+from chalicelib.registry.checkpoints import Checkpoint, Link
 from chalicelib.registry.models import Draft, File, Filters, Head, ModelVersion, Page, Placement
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.tokens import StoredToken, Token
+from chalicelib.registry.trail import TrailFilters, TrailPage
 from chalicelib.registry.uploads import Part, StoredObject, Upload, UploadState
 
 
@@ -35,6 +37,10 @@ class Catalog(Protocol):
     @property
     def tokens(self) -> "Tokens":
         """The API tokens."""
+
+    @property
+    def trail(self) -> "Trail":
+        """What happened."""
 
     def ping(self) -> None:
         """Raises Unavailable if the store does not answer."""
@@ -71,7 +77,7 @@ class Catalog(Protocol):
         """Replace a version by `edit` of its current state; both states. Without a difference, nothing is written.
 
         `edit` may be called again when a race was lost, unless if_revision is given: then StaleRevision is raised.
-        Raises NotFound, Conflict, and what `edit` raises.
+        Raises NotFound, also for what `by` may not see, Conflict, and what `edit` raises.
         """
 
     def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
@@ -93,8 +99,8 @@ class Tokens(Protocol):
     def find(self, token_id: str) -> StoredToken | None:
         """The token of this id, whatever its state."""
 
-    def page(self, limit: int, after: str | None = None) -> Sequence[StoredToken]:
-        """In order of their ids, behind an id."""
+    def page(self, limit: int, after: str | None = None) -> tuple[Sequence[StoredToken], str | None]:
+        """In order of their ids, behind an id; and where to go on, None if that was all."""
 
     def add(self, token: Token, digest: str, by: Actor) -> None:
         """Store a new token."""
@@ -182,8 +188,52 @@ class RegisteredModels(Protocol):
     ) -> tuple[RegisteredModel, RegisteredModel]:
         """Replace one by `edit` of its state, and the copies of its aliases in its versions; both states.
 
-        Raises NotFound, StaleRevision, InvalidInput for an alias of a number without a version, and what `edit` raises.
+        Raises NotFound, also for what `by` may not see, StaleRevision, InvalidInput for an alias of a number without a
+        version, and what `edit` raises.
         """
+
+
+class Trail(Protocol):
+    """What happened, newest first. A page may end early, with a position; then it may even be empty.
+
+    Nothing that `within` does not see is in a page, nor can a position tell of it. If access is limited to projects,
+    nothing else has a part in it. Raises Unavailable.
+    """
+
+    def of_subject(
+        self, subject: str, asked: TrailFilters, limit: int, after: str | None = None, within: Access = EVERYWHERE
+    ) -> TrailPage:
+        """The events of one subject, as all acknowledged changes left them. A position is a number."""
+
+    def across(
+        self, asked: TrailFilters, at: datetime, limit: int, after: str | None = None, within: Access = EVERYWHERE
+    ) -> TrailPage:
+        """The events of all subjects up to this time, by day and id; what happened last may be missing yet."""
+
+    def links(self, day: str) -> Iterator[Link]:
+        """The events of a day in UTC, of all subjects, in order of id; what happened last may be missing yet."""
+
+    def links_of(self, subject: str, first: int) -> Sequence[Link]:
+        """The events of a subject from this number on, in order."""
+
+
+class Checkpoints(Protocol):
+    """The checkpoints of the trail. Once added, none is changed or removed. Raises Unavailable."""
+
+    def add(self, checkpoint: Checkpoint, content: BinaryIO) -> bool:
+        """Store it; False if there is one of this key, which stays."""
+
+    def newest(self, until: datetime) -> Checkpoint | None:
+        """The newest one that covers no more than this."""
+
+    def page(self, at: datetime, limit: int, after: str | None = None) -> Sequence[Checkpoint]:
+        """Those up to this time, newest first, behind a key, and until when each is locked."""
+
+    def lines(self, key: str) -> Iterator[bytes]:
+        """The file, line by line."""
+
+    def download_url(self, key: str) -> str:
+        """A URL that serves the file for a limited time. It is a secret."""
 
 
 @dataclass(frozen=True)

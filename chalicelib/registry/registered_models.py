@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, Field, StringConstraints
 
 from chalicelib.registry.errors import InvalidInput
-from chalicelib.registry.models import MAX_METADATA_BYTES, NAMED, Frozen, Label, Metadata, Name, QualifiedName
+from chalicelib.registry.models import MAX_METADATA_BYTES, NAMED, Frozen, Metadata, Name, ProjectLabel, QualifiedName
 
 MAX_ALIASES_A_CHANGE = 20  # each may touch two versions, and a transaction 100 items
 T = TypeVar("T")
@@ -40,8 +40,8 @@ class RegisteredModel(Frozen):
 
     rm_id: str
     name: Name
-    project_id: Label | None = None
-    project_name: Label | None = None
+    project_id: ProjectLabel = None
+    project_name: ProjectLabel = None
     exposed_name: str
     description: str | None = None
     tags: dict[Name, str] = {}

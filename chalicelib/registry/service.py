@@ -79,7 +79,7 @@ class Registry:
         try:
             return self._register(draft, parcel, by)
         except Conflict as exc:
-            if not exc.upload_id and is_own_work(self.catalog, exc, draft, by):
+            if is_own_work(self.catalog, exc, draft, by):
                 with suppress(NotFound):
                     return self.catalog.version(draft.id)
             raise
@@ -121,7 +121,6 @@ class Registry:
         at = self._clock()
 
         def edit(now: ModelVersion) -> ModelVersion:
-            by.access.require_seen(now.qualified_name)
             edited = now.edited(changes, at)
             by.access.require_within(edited.qualified_name)
             return edited
@@ -150,12 +149,9 @@ class Registry:
     ) -> RegisteredModel:
         """Change what all versions share; as it is then. Raises NotFound, StaleRevision and InvalidInput."""
         at = self._clock()
-
-        def edit(now: RegisteredModel) -> RegisteredModel:
-            by.access.require_seen(now.qualified_name, NO_SUCH_NAME)
-            return now.edited(changes, at)
-
-        before, after = self.catalog.registered_models.change(exposed_name, edit, by, at, if_revision)
+        before, after = self.catalog.registered_models.change(
+            exposed_name, lambda now: now.edited(changes, at), by, at, if_revision
+        )
         if after.revision != before.revision:
             self._announce(Action.REGISTERED_MODEL_UPDATED, before, after, by)
         return after

@@ -11,12 +11,13 @@ import re
 import secrets
 import string
 import zlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
-from chalicelib.registry.access import Access, Role
+from chalicelib.registry.access import Access
 from chalicelib.registry.models import Frozen, Name, QualifiedName
 
+USE_NOTED_EVERY = timedelta(hours=1)
 SECRET_BITS = 256
 SECRET_CHARACTERS, CHECKSUM_CHARACTERS = 43, 6
 BASE_62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -42,12 +43,8 @@ class Token(Frozen):
 
     @property
     def qualified_name(self) -> QualifiedName | None:
-        """It belongs to no project: only who sees everything sees what happens to it."""
+        """It belongs to no project: only an admin without limits sees what happens to it."""
         return None
-
-    @property
-    def is_unlimited_admin(self) -> bool:
-        return self.access.role == Role.ADMIN and not self.access.is_limited
 
     def state(self, at: datetime) -> TokenState:
         if self.revoked_at:

@@ -38,6 +38,7 @@ from chalicelib.store.schema import (
 )
 from chalicelib.store.search import Search
 from chalicelib.store.tokens import DynamoTokens
+from chalicelib.store.trail import DynamoTrail
 from chalicelib.store.transactions import (
     Busy,
     Retry,
@@ -69,6 +70,7 @@ class DynamoCatalog:
         self._uploads = DynamoUploads(self._connection, self._placing, self._commits, self._retry, new_ulid)
         self._registered_models = DynamoRegisteredModels(self._connection, self._commits, self._retry, new_ulid)
         self._tokens = DynamoTokens(self._connection, self._commits, self._retry, new_ulid)
+        self._trail = DynamoTrail(self._retry)
 
     @property
     def uploads(self) -> DynamoUploads:
@@ -81,6 +83,10 @@ class DynamoCatalog:
     @property
     def tokens(self) -> DynamoTokens:
         return self._tokens
+
+    @property
+    def trail(self) -> DynamoTrail:
+        return self._trail
 
     def ping(self) -> None:
         try:
@@ -128,6 +134,7 @@ class DynamoCatalog:
         def attempt(number: int) -> Prepared[tuple[ModelVersion, ModelVersion]]:
             item = self._version_item(model_id)
             before = item.version()
+            by.access.require_seen(before.qualified_name)
             if if_revision not in (None, before.revision):
                 raise StaleRevision(before.revision)
             after = edit(before)

@@ -23,6 +23,7 @@ from chalicelib.store.schema import (
     NAMES,
     ClaimItem,
     EventItem,
+    ListedItem,
     NameItem,
     PointerItem,
     RegistryItem,
@@ -195,7 +196,8 @@ class Placing:
         tx.put("pointer", PointerItem(event.subject, "NAME", target=key))
         digest = project_digest(model.project_id, model.project_name)
         for names in (NAMES, *([project_names_key(digest)] if digest else [])):
-            tx.put("listed", PointerItem(names, listed_key(model.exposed_name, model.rm_id), target=key))
+            row = ListedItem(names, listed_key(model.exposed_name, model.rm_id), target=key, exact_name=model.name)
+            tx.put("listed", row)
         claim = ClaimItem(exposed_name_key(model.exposed_name), META, holder=model.rm_id)
         tx.put("exposed name", claim, condition=ClaimItem.pk.does_not_exist())
         tx.put("rm event", EventItem.of(event), condition=EventItem.pk.does_not_exist())

@@ -6,9 +6,12 @@ stays one call. Both change in one transaction, each with an event of its own.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import reduce
+from operator import or_
 
 from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist
+from pynamodb.expressions.condition import Condition
 
 from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Action, Change, Event
@@ -21,6 +24,7 @@ from chalicelib.store.schema import (
     NAMES,
     ClaimItem,
     EventItem,
+    ListedItem,
     NameItem,
     PointerItem,
     VersionItem,
@@ -37,6 +41,8 @@ from chalicelib.store.transactions import LostRace, Retry, Transaction, transien
 
 Edit = Callable[[RegisteredModel], RegisteredModel]
 ABOVE_ALL_NUMBERS = "V#~"
+MAX_QUERIES = 64  # of a list, for a request
+TOLD_CHARACTERS = (8, 16, 32, 64, 128, 256, 512)
 
 
 class DynamoRegisteredModels:
@@ -54,13 +60,11 @@ class DynamoRegisteredModels:
     def page(
         self, limit: int, after: str | None = None, within: Access = EVERYWHERE
     ) -> tuple[Sequence[tuple[str, RegisteredModel]], str | None]:
-        found: list[tuple[str, RegisteredModel]] = []
-        go_on, is_first = after, True
-        while is_first or (go_on and len(found) <= limit):
-            rows, go_on = self._rows_of(names_keys(within), limit + 1, go_on)
-            found += [(sk, model) for sk, model in rows if within.sees(model.qualified_name)]
-            is_first = False
-        return found[:limit], found[limit - 1][0] if len(found) > limit else None
+        listing = Listing(self._retry, after or "", limit, within)
+        rows, go_on = listing.rows(), listing.go_on
+        models = self._retry(lambda _: self._named_by([target for _, target in rows]))
+        seen = [(sk, models[target]) for sk, target in rows if target in models]
+        return [(sk, model) for sk, model in seen if within.sees(model.qualified_name)], go_on
 
     def numbers(self, rm_id: str, limit: int, below: int | None = None) -> Sequence[tuple[int, str]]:
         def read(_: int) -> Sequence[tuple[int, str]]:
@@ -86,6 +90,7 @@ class DynamoRegisteredModels:
         def attempt(_: int) -> Prepared[tuple[RegisteredModel, RegisteredModel]]:
             name = self._item(exposed_name)
             before = name.registered_model()
+            by.access.require_seen(before.qualified_name, NO_SUCH_NAME)
             if if_revision not in (None, before.revision):
                 raise StaleRevision(before.revision)
             after = edit(before)
@@ -110,22 +115,10 @@ class DynamoRegisteredModels:
 
     # Reads
 
-    def _rows_of(
-        self, partitions: Sequence[str], limit: int, after: str | None
-    ) -> tuple[list[tuple[str, RegisteredModel]], str | None]:
-        """The next rows of all these partitions, and where to go on, if there may be more."""
-
-        def read(_: int) -> tuple[list[tuple[str, RegisteredModel]], str | None]:
-            behind = PointerItem.sk > after if after else None
-            with transient_errors_as_busy():
-                parts = [list(PointerItem.query(pk, behind, limit=limit, consistent_read=True)) for pk in partitions]
-                rows = sorted((row for part in parts for row in part), key=lambda row: row.sk)[:limit]
-                keys = [(row.target, META) for row in rows]
-                found = {item.pk: item.registered_model() for item in NameItem.batch_get(keys, consistent_read=True)}
-            there = [(row.sk, found[row.target]) for row in rows if row.target in found]
-            return there, rows[-1].sk if len(rows) == limit else None
-
-        return self._retry(read)
+    def _named_by(self, targets: Sequence[str]) -> dict[str, RegisteredModel]:
+        with transient_errors_as_busy():
+            items = NameItem.batch_get([(target, META) for target in targets], consistent_read=True)
+            return {item.pk: item.registered_model() for item in items}
 
     def _item(self, exposed_name: str) -> NameItem:
         with transient_errors_as_busy():
@@ -189,6 +182,73 @@ class DynamoRegisteredModels:
         event = change.after(model_key(after.id), item.head)
         tx.put(f"version {after.number}", VersionItem.of(after, event), condition=is_at(item.head))
         tx.put(f"event {after.number}", EventItem.of(event), condition=EventItem.pk.does_not_exist())
+
+
+class Listing:
+    """The next rows of a list behind a position, of all that `within` sees; a bounded part of them for each request.
+
+    `go_on` is the position to go on from once they are read; None if these are all.
+    """
+
+    def __init__(self, retry: Retry, after: str, limit: int, within: Access) -> None:
+        self.go_on: str | None = None
+        self._retry = retry
+        self._after = after
+        self._limit = limit
+        self._partitions = names_keys(within)
+        self._condition = _named_like(within.name_prefixes)
+        self._queries = max(1, MAX_QUERIES // len(self._partitions))
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Sort keys and targets, in order, at most `limit`."""
+        parts = [self._part(pk) for pk in self._partitions]
+        # Behind the first place where a part was left, rows of it may be missing.
+        edge = min((left for _, left in parts if left is not None), default=None)
+        found = sorted(row for rows, _ in parts for row in rows if edge is None or row[0] <= edge)
+        if len(found) > self._limit:
+            self.go_on = found[self._limit - 1][0]
+        elif edge is not None:
+            self.go_on = found[-1][0] if found and found[-1][0] == edge else _no_more_than_needed(edge, self._after)
+        return found[: self._limit]
+
+    def _part(self, pk: str) -> tuple[list[tuple[str, str]], str | None]:
+        """Rows of a partition, one more than are wanted, and how far it was read, if not to its end."""
+        rows: list[tuple[str, str]] = []
+        at: str | None = self._after
+        for _ in range(self._queries):
+            if at is None or len(rows) > self._limit:
+                break
+            more, at = self._retry(lambda _, behind=at: self._read(pk, behind))  # type: ignore[misc]
+            rows += more
+        return rows, at
+
+    def _read(self, pk: str, behind: str) -> tuple[list[tuple[str, str]], str | None]:
+        """One Query: at most 1 MB. Filtered rows are counted before the filter, so then no number can be wanted."""
+        with transient_errors_as_busy():
+            answer = ListedItem._get_connection().query(
+                pk,
+                range_key_condition=ListedItem.sk > behind if behind else None,
+                filter_condition=self._condition,
+                consistent_read=True,
+                limit=self._limit + 1 if self._condition is None else None,
+            )
+        last = answer.get("LastEvaluatedKey")
+        rows = [(row["sk"]["S"], row["target"]["S"]) for row in answer["Items"]]
+        return rows, last["sk"]["S"] if last else None
+
+
+def _no_more_than_needed(edge: str, after: str) -> str:
+    """A position between these two that tells little of the first, which may be the name of what is hidden.
+
+    What is between it and the first is read again.
+    """
+    return next((edge[:count] for count in TOLD_CHARACTERS if edge[:count] > after), edge)
+
+
+def _named_like(prefixes: Sequence[str] | None) -> Condition | None:
+    if prefixes is None:
+        return None
+    return reduce(or_, (ListedItem.exact_name.startswith(prefix) for prefix in prefixes))
 
 
 def names_keys(within: Access) -> list[str]:

@@ -260,6 +260,12 @@ class PointerItem(RegistryItem):
     target = UnicodeAttribute()
 
 
+class ListedItem(PointerItem):
+    """A registered model in a list; its `exact_name` is what limits by names are compared with."""
+
+    exact_name = UnicodeAttribute(null=True)
+
+
 class ClaimItem(RegistryItem):
     """What one holder has alone: a version (by its `upload` while that is open), or a registered model its name."""
 

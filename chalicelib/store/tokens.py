@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist, PynamoDBException
 
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
-from chalicelib.registry.errors import Forbidden, NotFound
+from chalicelib.registry.errors import NO_SUCH_TOKEN, Forbidden, NotFound
 from chalicelib.registry.models import Head
-from chalicelib.registry.tokens import StoredToken, Token
+from chalicelib.registry.tokens import USE_NOTED_EVERY, StoredToken, Token
 from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.schema import (
     BOOTSTRAP,
@@ -25,7 +25,6 @@ from chalicelib.store.schema import (
 )
 from chalicelib.store.transactions import Busy, Retry, Transaction, transient_errors_as_busy
 
-USE_NOTED_EVERY = timedelta(hours=1)
 PAGE = 100
 
 
@@ -42,14 +41,17 @@ class DynamoTokens:
         item = self._retry(lambda _: self._item(token_id))
         return item.stored_token() if item else None
 
-    def page(self, limit: int, after: str | None = None) -> Sequence[StoredToken]:
-        def read(_: int) -> Sequence[StoredToken]:
+    def page(self, limit: int, after: str | None = None) -> tuple[Sequence[StoredToken], str | None]:
+        def read(_: int) -> tuple[Sequence[StoredToken], str | None]:
             behind = PointerItem.sk > after if after else None
             with transient_errors_as_busy():
-                rows = [row.sk for row in PointerItem.query(TOKENS, behind, limit=limit, consistent_read=True)]
-                items = TokenItem.batch_get([(token_key(token_id), META) for token_id in rows], consistent_read=True)
+                rows = [row.sk for row in PointerItem.query(TOKENS, behind, limit=limit + 1, consistent_read=True)]
+                shown = rows[:limit]
+                items = TokenItem.batch_get([(token_key(token_id), META) for token_id in shown], consistent_read=True)
                 found = {item.pk: item.stored_token() for item in items}
-            return [found[token_key(token_id)] for token_id in rows if token_key(token_id) in found]
+            # A row without its token is passed over, and does not end the list.
+            kept = [found[token_key(token_id)] for token_id in shown if token_key(token_id) in found]
+            return kept, shown[-1] if len(rows) > limit else None
 
         return self._retry(read)
 
@@ -68,7 +70,7 @@ class DynamoTokens:
         def attempt(_: int) -> Prepared[tuple[Token, Token]]:
             item = self._item(token_id)
             if item is None:
-                raise NotFound("There is no such token.")
+                raise NotFound(NO_SUCH_TOKEN)
             before = item.stored_token().token
             if before.revoked_at:
                 return Prepared((before, before))
@@ -83,10 +85,10 @@ class DynamoTokens:
         def attempt(_: int) -> Prepared[tuple[Token, bool]]:
             last = self._last_bootstrap()
             kept = self.find(token.id)
-            if kept and kept.digest == digest:
+            if kept and kept.digest == digest and self._is_first_admin(kept.token, token):
                 return Prepared((kept.token, False))
             if kept or self._has_admin(token.created_at):
-                raise Forbidden("There is an admin already: let them create a token, or revoke theirs first.")
+                raise Forbidden("There is an admin already, or the id is taken: let an admin create a token.")
             tx = Transaction(self._connection)
             is_unchanged = PointerItem.target == last if last else PointerItem.pk.does_not_exist()
             tx.put("bootstrap", PointerItem(BOOTSTRAP, META, target=token.id), condition=is_unchanged)
@@ -118,14 +120,19 @@ class DynamoTokens:
             except DoesNotExist:
                 return None
 
+    def _is_first_admin(self, kept: Token, wanted: Token) -> bool:
+        is_active = kept.state(wanted.created_at) == "active"
+        return is_active and kept.access.is_unlimited_admin and kept.created_by == wanted.created_by
+
     def _has_admin(self, at: datetime) -> bool:
         """Whether there is a token that can make tokens."""
-        after = None
-        while page := self.page(PAGE, after):
-            if any(kept.token.is_unlimited_admin and kept.token.state(at) == "active" for kept in page):
+        page, after = self.page(PAGE)
+        while True:
+            if any(kept.token.access.is_unlimited_admin and kept.token.state(at) == "active" for kept in page):
                 return True
-            after = page[-1].token.id
-        return False
+            if after is None:
+                return False
+            page, after = self.page(PAGE, after)
 
     # Writes
 

@@ -1,14 +1,13 @@
 """`/registered-models`: what all versions of one name in one project share: description, tags, aliases, the latest."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from chalice.app import Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from chalicelib.paging import next_link, page_token, position_of
+from chalicelib.paging import fitting, next_link, page_token, position_of
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.access import Role
 from chalicelib.registry.models import ModelVersion
@@ -20,8 +19,6 @@ from chalicelib.wiring import registry
 MAX_NAME = 600  # a project's, a dot, a name's, and what tells two of the same apart
 MAX_LIMIT, DEFAULT_LIMIT = 1000, 100
 VERSIONS_READ = 100  # at once; the largest of them fit in an answer
-MAX_ANSWER_BYTES = 5_000_000  # of 6 MB
-EXTRA_BYTES = 1_024  # what an answer says of each besides its record
 LISTED, NUMBER = re.compile(r"[^\0]{1,1200}", re.DOTALL), re.compile(r"[1-9][0-9]{0,9}")
 
 registered_models = Surface(__name__, answer_problem)
@@ -174,16 +171,6 @@ def members_of(model: RegisteredModel, numbers: Sequence[tuple[int, str]]) -> li
     """These versions, but for those that went elsewhere meanwhile."""
     versions = registry().catalog.versions([model_id for _, model_id in numbers])
     return [version for version in versions if version.rm_id == model.rm_id]
-
-
-def fitting(records: Sequence[BaseModel]) -> int:
-    """How many of these an answer may hold, one at least. Lambda sends it as JSON inside JSON."""
-    size_bytes = 0
-    for count, record in enumerate(records):
-        size_bytes += len(json.dumps(record.model_dump_json())) + EXTRA_BYTES
-        if size_bytes > MAX_ANSWER_BYTES and count:
-            return count
-    return len(records)
 
 
 @registered_models.operation(

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from chalice.app import Response
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from chalicelib.paging import next_link, page_token, position_of
+from chalicelib.idempotency import refuse_key
+from chalicelib.paging import fitting, next_link, page_token, position_of
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.access import (
     MAX_NAME_PREFIXES,
@@ -16,18 +17,17 @@ from chalicelib.registry.access import (
     Deed,
     Project,
     Role,
-    decision_on,
 )
-from chalicelib.registry.errors import InvalidInput, NotFound, RegistryError
 from chalicelib.registry.models import ModelId, Name, QualifiedName
-from chalicelib.registry.tokens import StoredToken, Token
+from chalicelib.registry.tokens import Token
 from chalicelib.settings import settings
 from chalicelib.surface import JSON, Answer, Shape, Surface, json_response, parsed
+from chalicelib.surfaces.events import Time
 from chalicelib.wiring import granting, registry, utc_now
 
 MAX_LIMIT, DEFAULT_LIMIT = 1000, 100
 TOKEN_ID = re.compile(r"[0-9A-Z]{26}")
-NO_SUCH_TOKEN = "There is no such token."  # noqa: S105 - a text
+NO_ID = "-"
 UNKNOWN_TOKEN = problem_answer("No such token")
 TRY_AGAIN = problem_answer("Try again later", "Retry-After")
 
@@ -63,7 +63,7 @@ class NewToken(Shape):
     name_prefixes: list[Name] | None = Field(
         None, min_length=1, max_length=MAX_NAME_PREFIXES, description="Only models whose names begin with one of these."
     )
-    expires_at: AwareDatetime | None = Field(None, description="With a time zone; null: never.")
+    expires_at: Time | None = Field(None, description="RFC 3339, with a time zone; null: never.")
 
     def access(self) -> Access:
         return Access(
@@ -138,7 +138,7 @@ class AccessQuery(Shape):
         return self
 
 
-class Decision(Shape):
+class DecisionOut(Shape):
     """Whether it may be done, how a request for it is answered, and the rule that decides."""
 
     allowed: bool
@@ -148,15 +148,6 @@ class Decision(Shape):
 
 def as_text(at: datetime | None) -> str | None:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}" if at else None
-
-
-def stored(token_id: str) -> StoredToken:
-    """Raises NotFound, and Forbidden for who may not ask."""
-    tokens.actor().access.require_no_limits()
-    found = registry().catalog.tokens.find(token_id) if TOKEN_ID.fullmatch(token_id) else None
-    if found is None:
-        raise NotFound(NO_SUCH_TOKEN)
-    return found
 
 
 @tokens.operation(
@@ -181,8 +172,7 @@ def create_token() -> Response:
     It is answered once and kept nowhere: only its digest is stored. No `Idempotency-Key` is taken, since what was
     answered could not be answered again.
     """
-    if tokens.current_request.headers.get("idempotency-key") is not None:
-        raise InvalidInput("Idempotency-Key", "POST /tokens takes no Idempotency-Key: a token cannot be shown again.")
+    refuse_key(tokens, "a token cannot be shown again.")
     stated = tokens.body(NewToken)
     token, text = granting().create(stated.name, stated.access(), stated.expires_at, tokens.actor())
     base = f"{settings().public_url}/" if settings().public_url else ""
@@ -208,12 +198,13 @@ def list_tokens() -> Response:
     given = tokens.query(TokensQuery)
     query, asked = parsed(TokensQuery, given, "query"), TokensQuery()
     after = position_of(query.page_token, asked, TOKEN_ID) if query.page_token else None
-    found = registry().catalog.tokens.page(query.limit + 1, after)
+    found, go_on = registry().catalog.tokens.page(query.limit, after)
+    count = fitting([kept.token for kept in found])
+    go_on = found[count - 1].token.id if count < len(found) else go_on
     headers = {}
-    if len(found) > query.limit:
-        token = page_token(found[query.limit - 1].token.id, asked)
-        headers["Link"] = next_link("/tokens", {**given, "page_token": token})
-    shown = [TokenOut.of(kept.token, kept.last_used_at).model_dump(mode="json") for kept in found[: query.limit]]
+    if go_on:
+        headers["Link"] = next_link("/tokens", {**given, "page_token": page_token(go_on, asked)})
+    shown = [TokenOut.of(kept.token, kept.last_used_at).model_dump(mode="json") for kept in found[:count]]
     return json_response(shown, 200, **headers)
 
 
@@ -226,7 +217,7 @@ def list_tokens() -> Response:
 )
 def get_token(token_id: str) -> Response:
     """Get one token by its id"""
-    kept = stored(token_id)
+    kept = granting().kept(known_form(token_id), tokens.actor())
     return json_response(TokenOut.of(kept.token, kept.last_used_at).model_dump(mode="json"))
 
 
@@ -242,9 +233,7 @@ def revoke_token(token_id: str) -> Response:
 
     It ends for good, everywhere within a minute. It stays in the list, for events name it.
     """
-    if not TOKEN_ID.fullmatch(token_id):
-        raise NotFound(NO_SUCH_TOKEN)
-    granting().revoke(token_id, tokens.actor())
+    granting().revoke(known_form(token_id), tokens.actor())
     return Response("", status_code=204)
 
 
@@ -254,7 +243,7 @@ def revoke_token(token_id: str) -> Response:
     query=AccessQuery,
     role=Role.ADMIN,
     responses={
-        200: Answer("Whether it may, and why", {JSON: Decision}),
+        200: Answer("Whether it may, and why", {JSON: DecisionOut}),
         404: UNKNOWN_TOKEN,
         422: problem_answer("A query parameter is unknown, repeated, empty or wrong"),
         503: TRY_AGAIN,
@@ -267,19 +256,13 @@ def explain_access(token_id: str) -> Response:
     The rule that decides is told in words, and the status that a request of this token would be answered with.
     """
     query = parsed(AccessQuery, tokens.query(AccessQuery), "query")
-    token = stored(token_id).token
-    if (state := token.state(utc_now())) != "active":
-        return json_response(Decision(allowed=False, status=401, rule=f"The token is {state}.").model_dump())
-    try:
-        name = named(query)
-    except NotFound:
-        return json_response(Decision(allowed=False, status=404, rule="There is no such model.").model_dump())
-    try:
-        rule = decision_on(token.access, query.action, name)
-    except RegistryError as exc:
-        status = 404 if isinstance(exc, NotFound) else 403
-        return json_response(Decision(allowed=False, status=status, rule=str(exc)).model_dump())
-    return json_response(Decision(allowed=True, status=200, rule=rule).model_dump())
+    decision = granting().explain(known_form(token_id), query.action, lambda: named(query), tokens.actor())
+    return json_response(decision.model_dump())
+
+
+def known_form(token_id: str) -> str:
+    """The id as it may be looked up: what has not the form of one is none, and may be too long for a key."""
+    return token_id if TOKEN_ID.fullmatch(token_id) else NO_ID
 
 
 def named(query: AccessQuery) -> QualifiedName | None:

@@ -101,7 +101,7 @@ def test_the_service_itself_takes_the_token(aws: None, clock: Clock, modelreg: S
     stored = catalog.tokens.find(id_in(token) or "")
     assert stored is not None
     assert stored.digest == digest_of(token)
-    assert stored.token.is_unlimited_admin
+    assert stored.token.access.is_unlimited_admin
 
 
 def test_the_function_is_found_by_the_stack(modelreg, lambdas):

@@ -104,6 +104,9 @@ def test_a_revoked_token_is_refused_when_it_is_forgotten(service: Service, admin
         ({"name": "x", "role": "viewer", "name_prefixes": [""]}, "name_prefixes"),
         ({"name": "x", "role": "viewer", "expires_at": "tomorrow"}, "expires_at"),
         ({"name": "x", "role": "viewer", "expires_at": "2100-01-01T00:00:00"}, "expires_at"),
+        ({"name": "x", "role": "viewer", "expires_at": "9999-12-31T23:59:59-01:00"}, "expires_at"),
+        ({"name": "x", "role": "viewer", "expires_at": 4102444800}, "expires_at"),
+        ({"name": "x", "role": "viewer", "expires_at": "4102444800"}, "expires_at"),
         ({"name": "x", "role": "viewer", "expires_at": "2000-01-01T00:00:00Z"}, "expires_at"),
         ({"name": "x", "role": "viewer", "limits": "none"}, "limits"),
     ],
@@ -135,10 +138,10 @@ def test_an_unknown_token_is_not_found(admin: Caller, token_id: str) -> None:
         ("action=read&name=edge-cat&project_name=vision", True, 200, "within its limits"),
         ("action=register&name=edge-cat", True, 200, "within its limits"),
         ("action=update&name=cat&project_name=vision", False, 404, "does not see this model"),
-        ("action=register&name=cat", False, 403, 'begin the name with "edge-"'),
+        ("action=register&name=cat", False, 403, 'begins with "edge-"'),
         ("action=delete&name=edge-cat&project_name=vision", False, 403, "role admin"),
         (f"action=read&model_id={ID}", False, 404, "does not see this model"),
-        ("action=read&model_id=no-such-model-at-all", False, 404, "There is no such model"),
+        ("action=read&model_id=no-such-model-at-all", False, 404, "Model not found"),
         ("action=tokens", False, 403, "role admin"),
     ],
 )
@@ -187,7 +190,7 @@ def test_a_limited_publisher_moves_nothing_out(service: Service) -> None:
     answer = publisher("PUT", f"/models/{ID}", data={"project_name": "audio"})
 
     assert answer.status_code == 403
-    assert answer.json_body == {"detail": "Your token is limited: state project_name=vision."}
+    assert answer.json_body == {"detail": "Your token is limited: state project_name=vision and no project_id."}
     assert publisher("GET", f"/models/{ID}").json_body["revision"] == 1
 
 

@@ -57,6 +57,6 @@ def test_only_an_admin_without_limits_can_make_others() -> None:
     def token(access: Access) -> Token:
         return Token(id=ID, name="x", access=access, created_at=AT, created_by="y")
 
-    assert token(Access()).is_unlimited_admin
-    assert not token(Access(role=Role.PUBLISHER)).is_unlimited_admin
-    assert not token(Access(name_prefixes=("a",))).is_unlimited_admin
+    assert token(Access()).access.is_unlimited_admin
+    assert not token(Access(role=Role.PUBLISHER)).access.is_unlimited_admin
+    assert not token(Access(name_prefixes=("a",))).access.is_unlimited_admin
