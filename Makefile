@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
+FUZZ_CASES ?= 100000
 
-.PHONY: help install test run demo bench clean package deploy lock lint types
+.PHONY: help install test run demo bench clean package deploy lock lint audit types fuzz
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -19,7 +20,7 @@ $(VENV)/.installed: requirements-dev.txt client/pyproject.toml
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable client
 	@touch $@
 
-run: install  ## Serve the registry here: make run [PORT=4566] [DATA_DIR=.local] [any setting]
+run: install  ## Serve the registry here: make run [PORT=4566] [DATA_DIR=.local] [ACCESS=token] [any setting]
 	@exec $(BIN)/python -m infra.local
 
 demo: install $(DEMO_VENV)/.installed  ## Register a real trained model and run it: make demo [URL=http://...] [KEEP=1]
@@ -58,9 +59,18 @@ lock: install  ## Resolve the dependencies of pyproject.toml into the pinned req
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -c requirements-dev.txt pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -c requirements-dev.txt --group demo -o requirements-demo.txt
 
-lint: install  ## Format and lint
+lint: install  ## Format and lint; look for code that is often a hole
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/bandit -q -c pyproject.toml -r app.py chalicelib client infra
+
+audit: install  ## Ask PyPI for known vulnerabilities of every pinned package (needs the network)
+	for pins in requirements.txt requirements-dev.txt requirements-demo.txt; do \
+		$(BIN)/uv tool run pip-audit==2.10.1 --strict --require-hashes --disable-pip -r $$pins || exit 1; \
+	done
+
+fuzz: install  ## Send made-up requests, files and headers, and count what became of them: make fuzz [FUZZ_CASES=100000]
+	FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -q -p no:randomly tests/fuzz
 
 types: install  ## mypy --strict on what is shipped
 	$(BIN)/mypy

@@ -31,6 +31,7 @@ class Settings(BaseModel):
     registry_table: str = Field(min_length=3, description="DynamoDB table of the catalogue.")
     events_table: str = Field(min_length=3, description="DynamoDB table of the audit trail.")
     artifact_bucket: str = Field(min_length=3, description="S3 bucket of the artifacts.")
+    audit_bucket: str = Field(min_length=3, description="S3 bucket of the checkpoints of the audit trail.")
     s3_public_endpoint: BaseUrl | None = Field(
         None,
         description="Where clients reach S3 in presigned URLs; unset on AWS. Must not be the API's host and port.",

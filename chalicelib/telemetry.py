@@ -136,9 +136,23 @@ def sweep_line(counts: Mapping[str, int], unexpected: Sequence[Exception]) -> No
     """What a sweep did: one line, and a metric for each count; a line for each error that is a bug."""
     for exc in unexpected:
         bug_line(exc)
-    log().info("sweep", extra=dict(counts))
+    _counted("sweep", counts)
+
+
+def checkpoint_line(counts: Mapping[str, int]) -> None:
+    """What a run that writes checkpoints did: one line, and a metric for each count."""
+    _counted("checkpoint", counts)
+
+
+def chain_broken_line(subject: str, what: str) -> None:
+    """One line for each subject whose events are not those that were written."""
+    log().error("chain_broken", subject=_short(subject), what=_short(what))
+
+
+def _counted(operation: str, counts: Mapping[str, int]) -> None:
+    log().info(operation, extra=dict(counts))
     metrics = _metrics()
-    metrics.add_dimension("operation", "sweep")
+    metrics.add_dimension("operation", operation)
     for name, count in counts.items():
         metrics.add_metric("".join(part.title() for part in name.split("_")), MetricUnit.Count, count)
     metrics.flush_metrics()

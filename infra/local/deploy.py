@@ -132,7 +132,7 @@ def _failures(local: Local) -> list[str]:
 
 
 def _apply_what_the_emulator_ignores(template: Template, local: Local) -> None:
-    """Time to live of tables and life cycles of buckets, which its CloudFormation accepts and forgets."""
+    """Time to live of tables, life cycles and locks of buckets, which its CloudFormation accepts and forgets."""
     names = physical_names(local)
     parameters = {name: spec.get("Default") for name, spec in template.get("Parameters", {}).items()}
     for name, resource in template["Resources"].items():
@@ -156,6 +156,13 @@ def _apply_time_to_live(table: str, properties: Template, local: Local) -> None:
         dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=wanted)
 
 
+def _apply_to_bucket(bucket: str, properties: Template, local: Local) -> None:
+    _apply_life_cycle(bucket, properties, local)
+    lock = properties.get("ObjectLockConfiguration")
+    if lock:
+        client("s3", local).put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock)
+
+
 def _apply_life_cycle(bucket: str, properties: Template, local: Local) -> None:
     rules = properties.get("LifecycleConfiguration", {}).get("Rules", [])
     if rules:
@@ -175,7 +182,7 @@ def _as_s3_rule(rule: Template) -> Template:
 
 _FORGOTTEN: dict[str, Callable[[str, Template, Local], None]] = {
     "AWS::DynamoDB::Table": _apply_time_to_live,
-    "AWS::S3::Bucket": _apply_life_cycle,
+    "AWS::S3::Bucket": _apply_to_bucket,
 }
 
 

@@ -13,22 +13,23 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from chalicelib.settings import Settings, SettingsError, read_settings
-from infra.local import CHECKPOINT_PATH, DEPLOYED, DEPLOYING, REFUSAL
-from infra.local.deploy import DeploymentError, deploy, deployment_digest, is_deployed
+from infra.local import CHECKPOINT_PATH, DEPLOYED, DEPLOYING, REFUSAL, STACK
+from infra.local.deploy import REGION, DeploymentError, deploy, deployment_digest, is_deployed
 from infra.local.overlay import Local
-from infra.package import ROOT, PackagingError, packaged
+from infra.package import ROOT, TEMPLATE, PackagingError, packaged
 
 HOST = "127.0.0.1"
 # Set by the deployment itself, never by the operator.
-_WIRING = ("registry_table", "events_table", "artifact_bucket", "s3_public_endpoint", "public_url")
+_WIRING = ("registry_table", "events_table", "artifact_bucket", "audit_bucket", "s3_public_endpoint", "public_url")
 _START_SECONDS = 600  # a large state and a long journal are read first
 _HEALTHY_SECONDS = 60
 _PREVIOUS_RUN_SECONDS = 60
@@ -60,20 +61,22 @@ class Options:
             raise CannotRunError(f"PORT must be a number from 1 to 65535, not {port!r}.")
         data_dir = Path(environment.get("DATA_DIR") or ROOT / ".local").absolute()
         package = Path(environment["PACKAGE_DIR"]) if environment.get("PACKAGE_DIR") else None
+        if package and not (package / TEMPLATE).is_file():
+            raise CannotRunError(f"PACKAGE_DIR must be what `python -m infra.package` made, not {str(package)!r}.")
         return cls(Local(int(port), _service_settings(environment)), data_dir, package)
 
 
 def _service_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """The service's own settings that the operator gave, checked as the service will check them."""
-    wiring = {name.upper(): "https://set-by-the-deployment" for name in _WIRING}
-    names = [name.upper() for name in Settings.model_fields if name not in _WIRING]
-    given = {name: environment[name] for name in names if environment.get(name)}
+    wiring = {name.upper(): f"https://{name}.set-by-the-deployment" for name in _WIRING}
+    names = {name.upper(): name.upper() for name in Settings.model_fields if name not in _WIRING}
+    names["POWERTOOLS_LOG_LEVEL"] = "LOG_LEVEL"
+    given = {name: environment[stated] for name, stated in names.items() if environment.get(stated)}
     try:
         read_settings(wiring | given)
     except SettingsError as exc:
-        raise CannotRunError(f"A setting cannot be used: {exc}.") from exc
-    if environment.get("LOG_LEVEL"):
-        given["POWERTOOLS_LOG_LEVEL"] = environment["LOG_LEVEL"]
+        problems = str(exc).replace("POWERTOOLS_LOG_LEVEL", "LOG_LEVEL")
+        raise CannotRunError(f"A setting cannot be used: {problems}.") from exc
     return given
 
 
@@ -108,8 +111,18 @@ def _serve(options: Options) -> None:
             _deploy_if_changed(package, options, emulator)
             _wait_until_healthy(options, emulator)
             print(f"READY {options.local.base_url}", flush=True)
+            if options.local.needs_tokens:
+                _say(_how_to_get_a_token(options.local))
             code = emulator.wait()
         raise CannotRunError(_death_of_the_emulator(options, code))
+
+
+def _how_to_get_a_token(local: Local) -> str:
+    return (
+        "Calls need a token (ACCESS=token). If there is no admin yet, make the first one's from another terminal:\n"
+        f"  AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test .venv/bin/modelreg admin bootstrap --stack {STACK} "
+        f"--region {REGION} --endpoint-url {local.endpoint} --login --url {local.base_url}"
+    )
 
 
 def _package() -> Path:
@@ -294,12 +307,22 @@ def _tell(emulator: subprocess.Popen[bytes], word: bytes) -> None:
 
 
 def _checkpoint(local: Local) -> None:
-    request = urllib.request.Request(local.endpoint + CHECKPOINT_PATH, method="POST")  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=_START_SECONDS):  # noqa: S310
-            pass
-    except OSError as exc:
+        status, answer = _asked("POST", local.endpoint + CHECKPOINT_PATH, _START_SECONDS)
+    except (OSError, HTTPException) as exc:
         raise CannotRunError(f"The emulator could not save what was deployed ({exc}).") from exc
+    if status != HTTPStatus.NO_CONTENT:
+        raise CannotRunError(f"The emulator could not save what was deployed ({status} {answer}).")
+
+
+def _asked(method: str, url: str, timeout_seconds: float) -> tuple[int, str]:
+    """Status and beginning of the answer. Raises OSError and HTTPException. HTTP only, whatever the URL begins with."""
+    place = urlsplit(url)
+    connection = HTTPConnection(place.hostname or HOST, place.port, timeout=timeout_seconds)
+    with contextlib.closing(connection):
+        connection.request(method, f"{place.path}?{place.query}" if place.query else place.path)
+        answer = connection.getresponse()
+        return answer.status, answer.read(500).decode(errors="replace")
 
 
 def _noted(note: Path) -> Any:
@@ -314,11 +337,11 @@ def _wait_until_healthy(options: Options, process: subprocess.Popen[bytes]) -> N
     deadline = time.monotonic() + _HEALTHY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=30):  # noqa: S310
+            status, text = _asked("GET", url, 30)
+            if status == HTTPStatus.OK:
                 return
-        except urllib.error.HTTPError as exc:
-            answer = f"{exc.code} {exc.read(500).decode(errors='replace')}"
-        except OSError as exc:
+            answer = f"{status} {text}"
+        except (OSError, HTTPException) as exc:
             answer = str(exc)
         time.sleep(0.2)
     raise CannotRunError(

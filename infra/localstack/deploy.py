@@ -28,19 +28,24 @@ REGION = "us-east-1"
 CREDENTIAL = "test"  # LocalStack takes any; never one that means something elsewhere
 API_ID = "registry"
 WORKSPACE = ROOT / "build" / "localstack"
+LEFT_OUT = (
+    "AWS::Serverless::LayerVersion",
+    "AWS::S3::BucketPolicy",
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
+)
 
 
 def for_localstack(template: Template) -> Template:
     """The template as LocalStack needs it; the one given stays as it is.
 
     No layer, since only its paid editions load layers: the archive holds the dependencies instead. No policy of the
-    bucket, which would refuse plain HTTP wherever policies are enforced. No alarms, since nobody watches a laptop. No
-    traces. A tag that fixes the id of the API, and so its URL.
+    bucket, which would refuse plain HTTP wherever policies are enforced. No alarms and no dashboard, since nobody
+    watches a laptop. No traces. A tag that fixes the id of the API, and so its URL.
     """
     result = copy.deepcopy(template)
-    left_out = ("AWS::Serverless::LayerVersion", "AWS::S3::BucketPolicy", "AWS::CloudWatch::Alarm")
     result["Resources"] = {
-        name: resource for name, resource in result["Resources"].items() if resource["Type"] not in left_out
+        name: resource for name, resource in result["Resources"].items() if resource["Type"] not in LEFT_OUT
     }
     for resource in result["Resources"].values():
         properties = resource.get("Properties", {})

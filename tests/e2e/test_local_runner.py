@@ -1,15 +1,19 @@
 """`make run`: one line on standard output, a clean stop, and one clear sentence for everything that can be wrong."""
 
+import json
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
+from chalicelib.registry.tokens import digest_of, id_in, new_token_text
+from infra.local import STACK
+from infra.local.deploy import REGION
 from tests.stack import Stack
 
 NewStack = Callable[[], Stack]
@@ -130,6 +134,46 @@ def test_a_runner_whose_emulator_dies_says_where_to_look(served: Stack):
     served.start()
 
 
+def test_without_a_word_about_access_everyone_on_this_machine_may_call(served: Stack):
+    assert deployed_environment(served)["ACCESS"] == "open"
+    assert requests.get(f"{served.url}/models", timeout=30).status_code == 200
+    assert "token" not in served.said
+
+
+@pytest.fixture
+def asking_for_tokens(served: Stack) -> Iterator[Stack]:
+    served.stop()
+    served.start(ACCESS="token")
+    yield served
+    served.stop()
+    served.start()
+
+
+def test_with_tokens_it_says_how_to_get_the_first_one_which_then_opens_the_api(asking_for_tokens: Stack):
+    served = asking_for_tokens
+    models, text = f"{served.url}/models", new_token_text("01K9ZZB2M3N4P5Q6R7S8T9V0WX")
+
+    before = requests.get(models, timeout=30)
+    made, refused = first_token(served, text), first_token(served, new_token_text("01K9ZZB2M3N4P5Q6R7S8T9V0WY"))
+    after = requests.get(models, headers={"Authorization": f"Bearer {text}"}, timeout=30)
+
+    assert served.stdout == f"READY {served.url}\n"
+    assert (
+        f"modelreg admin bootstrap --stack {STACK} --region {REGION} --endpoint-url {served.s3_endpoint}" in served.said
+    )
+    assert requests.get(f"{served.url}/health", timeout=30).status_code == 200
+    assert (before.status_code, after.status_code) == (401, 200)
+    assert (made["outcome"], refused["outcome"]) == ("created", "refused")
+
+
+def first_token(stack: Stack, text: str) -> dict[str, str]:
+    """What the bootstrap function answers, called with AWS credentials."""
+    payload = json.dumps({"id": id_in(text), "name": "admin", "digest": digest_of(text)})
+    answer = stack.aws("lambda").invoke(FunctionName=stack.function("Bootstrap"), Payload=payload.encode())
+    with answer["Payload"] as body:
+        return dict(json.loads(body.read()))
+
+
 def test_data_in_use_is_refused_naming_the_process(served: Stack, new_stack: NewStack):
     other = new_stack()
 
@@ -165,7 +209,11 @@ def test_a_data_directory_that_cannot_be_written_is_refused(new_stack: NewStack,
     [
         ({"PORT": "many"}, "PORT must be a number from 1 to 65535, not 'many'."),
         ({"PORT": "65536"}, "PORT must be a number from 1 to 65535, not '65536'."),
+        ({"PACKAGE_DIR": "/nowhere"}, "PACKAGE_DIR must be what `python -m infra.package` made, not '/nowhere'."),
         ({"DOWNLOAD_URL_SECONDS": "never"}, "A setting cannot be used: DOWNLOAD_URL_SECONDS: "),
+        ({"ACCESS": "closed"}, "A setting cannot be used: ACCESS: Input should be 'token' or 'open'."),
+        ({"LOG_LEVEL": "LOUD"}, "A setting cannot be used: LOG_LEVEL: Input should be 'DEBUG', "),
+        ({"POWERTOOLS_TRACE_DISABLED": "so so"}, "A setting cannot be used: POWERTOOLS_TRACE_DISABLED: "),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_refused_by_name(new_stack: NewStack, variables: dict[str, str], reason: str):

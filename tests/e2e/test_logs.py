@@ -1,39 +1,37 @@
-"""What the log says: one line for each request, one for each change, metrics beside them, and never a secret."""
+"""What the log says: one line for each request, one for each change, metrics beside them, and never a secret.
+
+Every line of ours is held to docs/log-lines.schema.json, here as the emulator's CloudWatch Logs keeps it.
+"""
 
 import base64
 import json
 import re
 import time
 import uuid
-from typing import Any
 
 import pytest
 import requests
 
 from tests.conftest import zip_of
 from tests.e2e.strict_stack import Api, unique
+from tests.log_lines import Line, checked
 
-GROUP = "/aws/lambda/model-registry-api"
+GROUP = "/aws/lambda/model-registry-{}"
 APPEARS_WITHIN_SECONDS = 10
-# Of a line of Powertools itself; of the request; the subject is left out where a request has none.
-LINE_FIELDS = {"level", "location", "message", "timestamp", "service", "xray_trace_id"}
-REQUEST_FIELDS = {
-    *("operation", "method", "subject", "actor", "source_ip", "request_id", "outcome", "status", "latency_ms"),
-}
-AUDIT_FIELDS = {"action", "subject", "actor", "source_ip", "request_id", "changes"}
-
-Line = dict[str, Any]
+# Of Lambda itself.
+FOREIGN = re.compile(r"(START|END|REPORT|INIT_START|XRAY) ")
 
 
-def messages(api: Api, since: float) -> list[str]:
-    """All that the function has logged since then."""
+def messages(api: Api, since: float, function: str = "api") -> list[str]:
+    """All that a function has logged since then."""
     pages = api.stack.aws("logs").get_paginator("filter_log_events")
-    found = pages.paginate(logGroupName=GROUP, startTime=int(since * 1000) - 1000)
+    found = pages.paginate(logGroupName=GROUP.format(function), startTime=int(since * 1000) - 1000)
     return [event["message"].strip() for page in found for event in page["events"]]
 
 
 def structured(logged: list[str]) -> list[Line]:
-    return [json.loads(message) for message in logged if message.startswith("{")]
+    """The lines of ours, each as the schema says."""
+    return [checked(message) for message in logged if not FOREIGN.match(message)]
 
 
 def lines_of(api: Api, answer: requests.Response, since: float) -> list[Line]:
@@ -74,7 +72,7 @@ def test_every_request_has_one_line(api: Api, method: str, path: str, operation:
 
     line = the("request", lines_of(api, api.request(method, path), since))
 
-    assert REQUEST_FIELDS - {"subject"} <= set(line) <= REQUEST_FIELDS | LINE_FIELDS
+    assert {"source_ip", "request_id", "user_agent"} <= line.keys()
     assert (line["operation"], line["method"], line["outcome"], line["status"]) == (operation, method, outcome, status)
     assert (line["level"], line["actor"], line["service"]) == ("INFO", "anonymous", "model-registry")
     assert 0 <= line["latency_ms"] < 30_000
@@ -112,6 +110,23 @@ def test_every_request_is_counted_and_timed_by_operation_and_outcome(api: Api):
     ]
 
 
+HOSTILE = 'x"}{"message":"audit","actor":"root"}[2J'
+
+
+def test_what_a_client_says_of_itself_cannot_make_a_line(api: Api):
+    since = time.time()
+    headers = {"User-Agent": HOSTILE + "\u00e9" * 3 + "x" * 5000, "X-Forwarded-For": HOSTILE}
+
+    answer = api.get("/models/%7D%0A%7B%22message%22%3A%22audit%22%7D%1B%5B2J%E2%80%AE", headers=headers)
+    named = api.post_model({"name": unique('}\u2028{"message": "audit"}')})
+
+    line = the("request", lines_of(api, answer, since))
+    assert (line["status"], line["subject"]) == (400, '}\n{"message":"audit"}\x1b[2J\u202e')
+    assert line["user_agent"].startswith(HOSTILE)
+    assert len(line["user_agent"]) == 256
+    assert {line["message"] for line in lines_of(api, named, since)} == {"request", "audit"}
+
+
 def test_every_change_has_one_audit_line_that_says_what_changed(api: Api):
     since = time.time()
     name = unique("detector")
@@ -123,7 +138,7 @@ def test_every_change_has_one_audit_line_that_says_what_changed(api: Api):
     lines = [the("audit", lines_of(api, answer, since)) for answer in (registered, updated, deleted)]
 
     assert [line["action"] for line in lines] == ["version.registered", "version.updated", "version.deleted"]
-    assert all(AUDIT_FIELDS <= set(line) <= AUDIT_FIELDS | LINE_FIELDS for line in lines)
+    assert all({"source_ip", "request_id", "user_agent"} <= line.keys() for line in lines)
     assert {(line["subject"], line["actor"]) for line in lines} == {(model_id, "anonymous")}
     assert lines[0]["changes"]["name"] == [None, name]
     assert (lines[1]["changes"]["category"], lines[1]["changes"]["score"]) == (["c", "d"], [0.0, 0.5])
@@ -145,6 +160,32 @@ def test_what_changes_nothing_has_no_audit_line(api: Api):
 
     for answer in answers:
         assert {line["message"] for line in lines_of(api, answer, since)} == {"request"}
+
+
+def has_metrics(lines: list[Line]) -> bool:
+    return any("_aws" in line for line in lines)
+
+
+SCHEDULED = {"source": "aws.events", "version": "0", "id": "1", "account": "1", "time": "2026-01-01T00:00:00Z"}
+SCHEDULED |= {"region": "us-east-1", "resources": [], "detail": {}, "detail-type": "Scheduled Event"}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("function", ["sweep", "checkpoint"])
+def test_what_runs_by_itself_has_one_line_a_run_and_its_metrics(api: Api, function: str):
+    since, functions = time.time(), api.stack.aws("lambda")
+
+    answer = functions.invoke(FunctionName=api.stack.function(function.title()), Payload=json.dumps(SCHEDULED).encode())
+
+    with answer["Payload"] as body:
+        counts = json.loads(body.read())
+    deadline = time.monotonic() + APPEARS_WITHIN_SECONDS
+    while not has_metrics(lines := structured(messages(api, since, function))):
+        assert time.monotonic() < deadline, "its metrics are not in the log"
+        time.sleep(0.1)
+    line = the(function, [line for line in lines if "message" in line])
+    assert counts.items() <= line.items()
+    assert line["service"] == "model-registry"
+    assert [entry["operation"] for entry in lines if "_aws" in entry] == [function]
 
 
 def test_no_secret_gets_into_the_log(api: Api):

@@ -80,6 +80,15 @@ def test_modules_are_few_and_named_after_what_they_do(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 420
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_nothing_that_is_shipped_opens_a_connection_of_its_own_or_starts_a_program(path: Path) -> None:
+    # Whatever leads outside goes through the AWS SDK, which the two tests above keep to the store and the wiring.
+    opening = {"socket", "ssl", "requests", "httpx", "urllib3", "aiohttp", "ftplib", "smtplib", "subprocess", "pty"}
+
+    assert not packages_of(path) & opening
+    assert not imports_of(path) & {"urllib.request", "http.client", "xmlrpc.client"}
+
+
 def cold_start(code: str) -> str:
     """What a fresh interpreter prints that has no environment, credentials or network."""
     blocked = "import socket; socket.socket.connect = None; socket.getaddrinfo = None\n"
@@ -103,6 +112,7 @@ def test_a_cold_start_loads_nothing_that_it_may_not_need() -> None:
     loaded = set(cold_start("import app, sys; print('\\n'.join(sys.modules))").split())
 
     assert not loaded & {"boto3", "aws_xray_sdk", "defusedxml", "requests", "moto", "chalice.cli", "chalice.deploy"}
+    assert "aws_lambda_powertools.utilities.idempotency" not in loaded
 
 
 def test_every_lambda_function_is_declared_in_app() -> None:

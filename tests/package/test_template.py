@@ -95,14 +95,25 @@ def test_a_parameter_refuses_what_would_not_work(template: Json, parameter: str,
 
 
 def test_the_outputs_name_what_a_person_needs(template: Json) -> None:
-    assert {"ApiUrl", "RegistryTableName", "EventsTableName", "ArtifactBucketName"} <= template["Outputs"].keys()
+    names = {"ApiUrl", "RegistryTableName", "EventsTableName", "ArtifactBucketName", "BootstrapFunctionName"}
+
+    assert names <= template["Outputs"].keys()
 
 
 def test_several_registries_fit_in_one_account(resources: Json) -> None:
     fixed = {
         (name, key)
         for name, properties in resources.items()
-        for key in ("TableName", "BucketName", "FunctionName", "RoleName", "AlarmName", "LogGroupName", "Name")
+        for key in (
+            "TableName",
+            "BucketName",
+            "FunctionName",
+            "RoleName",
+            "AlarmName",
+            "DashboardName",
+            "LogGroupName",
+            "Name",
+        )
         if isinstance(properties.get(key), str)
     }
 
@@ -112,7 +123,10 @@ def test_several_registries_fit_in_one_account(resources: Json) -> None:
 # --- Data --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["RegistryTable", "EventsTable", "ArtifactBucket", "ArtifactBucketPolicy"])
+@pytest.mark.parametrize(
+    "name",
+    ["RegistryTable", "EventsTable", "ArtifactBucket", "ArtifactBucketPolicy", "AuditBucket", "AuditBucketPolicy"],
+)
 def test_data_survives_the_stack(template: Json, name: str) -> None:
     resource = template["Resources"][name]
 
@@ -169,8 +183,9 @@ def test_the_trail_can_be_read_by_day_and_by_project_and_day(resources: Json) ->
     ]
 
 
-def test_the_bucket_is_private_encrypted_and_versioned(resources: Json) -> None:
-    bucket = resources["ArtifactBucket"]
+@pytest.mark.parametrize("name", ["ArtifactBucket", "AuditBucket"])
+def test_a_bucket_is_private_encrypted_and_versioned(resources: Json, name: str) -> None:
+    bucket = resources[name]
 
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
@@ -192,16 +207,45 @@ def test_the_bucket_forgets_abandoned_uploads_and_old_versions_but_no_current_ob
     assert len(effects) == 3
 
 
-def test_the_bucket_refuses_plain_http_and_old_tls(resources: Json) -> None:
-    policy = resources["ArtifactBucketPolicy"]
+@pytest.mark.parametrize("name", ["ArtifactBucket", "AuditBucket"])
+def test_a_bucket_refuses_plain_http_and_old_tls(resources: Json, name: str) -> None:
+    policy = resources[f"{name}Policy"]
 
-    assert policy["Bucket"] == ref("ArtifactBucket")
+    assert policy["Bucket"] == ref(name)
     conditions = []
-    for statement in policy["PolicyDocument"]["Statement"]:
+    for statement in policy["PolicyDocument"]["Statement"][:2]:
         assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
-        assert statement["Resource"] == [arn("ArtifactBucket"), below("ArtifactBucket", "*")]
+        assert statement["Resource"] == [arn(name), below(name, "*")]
         conditions.append(statement["Condition"])
     assert conditions == [{"Bool": {"aws:SecureTransport": "false"}}, {"NumericLessThan": {"s3:TlsVersion": "1.2"}}]
+
+
+def test_artifacts_can_be_removed_and_checkpoints_by_nobody(resources: Json) -> None:
+    policies = {name: resources[f"{name}Policy"]["PolicyDocument"] for name in ("ArtifactBucket", "AuditBucket")}
+
+    assert len(policies["ArtifactBucket"]["Statement"]) == 2
+    [removal] = policies["AuditBucket"]["Statement"][2:]
+    assert removal == {
+        "Sid": "DenyRemoval",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"],
+        "Resource": below("AuditBucket", "*"),
+    }
+
+
+def test_checkpoints_are_locked_for_as_long_as_the_parameters_say(template: Json, resources: Json) -> None:
+    bucket, parameters = resources["AuditBucket"], template["Parameters"]
+
+    assert bucket["ObjectLockEnabled"] is True
+    assert bucket["ObjectLockConfiguration"] == {
+        "ObjectLockEnabled": "Enabled",
+        "Rule": {"DefaultRetention": {"Mode": ref("AuditRetentionMode"), "Days": ref("AuditRetentionDays")}},
+    }
+    assert parameters["AuditRetentionMode"]["Default"] == "COMPLIANCE"
+    assert parameters["AuditRetentionMode"]["AllowedValues"] == ["COMPLIANCE", "GOVERNANCE"]
+    assert parameters["AuditRetentionDays"]["Default"] == 365
+    assert "LifecycleConfiguration" not in bucket
 
 
 # --- Functions and what they may do ------------------------------------------------------------------------------
@@ -235,8 +279,10 @@ def test_the_functions_learn_their_names_from_the_stack(functions: Json) -> None
         assert variables["REGISTRY_TABLE"] == ref("RegistryTable")
         assert variables["EVENTS_TABLE"] == ref("EventsTable")
         assert variables["ARTIFACT_BUCKET"] == ref("ArtifactBucket")
+        assert variables["AUDIT_BUCKET"] == ref("AuditBucket")
         assert variables["PUBLIC_URL"] == ref("PublicUrl")
-        assert variables["POWERTOOLS_SERVICE_NAME"] == "model-registry"
+        assert variables["ACCESS"] == ref("Access")
+        assert variables["POWERTOOLS_SERVICE_NAME"] == ref("AWS::StackName")
         assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "ModelRegistry"
         assert variables["POWERTOOLS_LOG_LEVEL"] == ref("LogLevel")
 
@@ -379,11 +425,136 @@ def test_the_sweep_removes_but_puts_no_object_and_changes_no_item_in_place(templ
     assert allowed(template, "SweepRole", arn("EventsTable")) == {"dynamodb:PutItem", "dynamodb:GetItem"}
 
 
+def test_the_checkpoints_are_written_by_who_only_reads_events_and_can_remove_nothing(template: Json) -> None:
+    granted = [
+        (action, resource)
+        for role, statement in statements(template)
+        if role == "CheckpointRole" and statement["Effect"] == "Allow"
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+        if not action.startswith(("logs:", "xray:"))
+    ]
+
+    assert granted == [
+        ("dynamodb:Query", arn("EventsTable")),
+        ("dynamodb:Query", below("EventsTable", "index/by_day")),
+        ("s3:PutObject", below("AuditBucket", "checkpoints/*")),
+        ("s3:GetObject", below("AuditBucket", "checkpoints/*")),
+        ("s3:ListBucket", arn("AuditBucket")),
+    ]
+
+
+def test_who_writes_the_checkpoints_is_denied_to_add_events_too(template: Json) -> None:
+    denied = {
+        action
+        for role, statement in statements(template)
+        if role == "CheckpointRole" and statement["Effect"] == "Deny"
+        for action in statement["Action"]
+    }
+
+    assert "dynamodb:PutItem" in denied
+
+
+def test_only_the_api_reads_checkpoints_besides_and_nobody_else_touches_them(template: Json) -> None:
+    actions = {
+        (role, action)
+        for role, statement in statements(template)
+        if "AuditBucket" in json.dumps(statement["Resource"])
+        for action in as_list(statement["Action"])
+    }
+
+    assert {pair for pair in actions if pair[0] != "CheckpointRole"} == {
+        ("ApiHandlerRole", "s3:GetObject"),
+        ("ApiHandlerRole", "s3:GetObjectRetention"),
+        ("ApiHandlerRole", "s3:ListBucket"),
+    }
+
+
+def test_no_role_may_change_a_lock_or_remove_what_is_locked(template: Json) -> None:
+    of_locks = ("Retention", "LegalHold", "ObjectLock", "BypassGovernance")
+    granted = {
+        action
+        for _, statement in statements(template)
+        if statement["Effect"] == "Allow"
+        for action in as_list(statement["Action"])
+        if any(word in action for word in of_locks)
+    }
+
+    assert granted == {"s3:GetObjectRetention"}
+
+
+def test_checkpoints_are_written_every_day_and_have_time(functions: Json) -> None:
+    checkpoint = functions["Checkpoint"]
+
+    assert [event["Properties"]["Schedule"] for event in checkpoint["Events"].values()] == ["cron(17 2 * * ? *)"]
+    assert (checkpoint["Timeout"], checkpoint["MemorySize"]) == (900, 1024)
+
+
 def test_the_sweep_runs_every_hour_and_has_time(functions: Json) -> None:
     sweep = functions["Sweep"]
 
     assert [event["Properties"]["Schedule"] for event in sweep["Events"].values()] == ["rate(1 hour)"]
     assert sweep["Timeout"] == 300
+
+
+def test_a_token_is_needed_unless_one_says_otherwise(template: Json) -> None:
+    access = template["Parameters"]["Access"]
+
+    assert (access["Default"], access["AllowedValues"]) == ("token", ["token", "open"])
+
+
+def test_the_bootstrap_reads_tokens_and_appends_one_with_its_event(template: Json, functions: Json) -> None:
+    items = allowed(template, "BootstrapRole", arn("RegistryTable"))
+
+    assert items == {f"dynamodb:{name}" for name in ("GetItem", "BatchGetItem", "Query", "PutItem")}
+    assert allowed(template, "BootstrapRole", arn("EventsTable")) == {"dynamodb:PutItem", "dynamodb:GetItem"}
+    assert not any(
+        action.startswith("s3:")
+        for role, statement in statements(template)
+        if role == "BootstrapRole"
+        for action in as_list(statement["Action"])
+    )
+    assert functions["Bootstrap"]["Timeout"] == 60
+
+
+BY_HAND = {"Bootstrap", "Doctor"}
+
+
+def test_only_principals_of_iam_can_invoke_what_is_invoked_by_hand(template: Json, functions: Json) -> None:
+    """Neither an event, nor a URL of its own, nor another service, nor another account can."""
+    by_hand = functions.keys() & BY_HAND
+    invokers = ("AWS::Lambda::Permission", "AWS::Lambda::Url", "AWS::Lambda::EventSourceMapping", "AWS::Events::Rule")
+    resources = as_cloudformation(template, {})
+
+    naming = [
+        resource["Type"]
+        for resource in resources.values()
+        if resource["Type"] in invokers and by_hand & named_in(resource["Properties"])
+    ]
+
+    assert "Bootstrap" in by_hand
+    assert all(not functions[name].keys() & {"Events", "FunctionUrlConfig", "EventInvokeConfig"} for name in by_hand)
+    assert naming == []
+    # Nor does the API: its integrations name the function they call.
+    assert not by_hand & named_in(resources["RestAPI"])
+    # Every other function is the API's, or has a schedule.
+    assert {name for name in functions if not functions[name].get("Events")} == by_hand | {"APIHandler"}
+
+
+def named_in(value: Any) -> set[str]:
+    """The resources that a part of a template refers to."""
+    if isinstance(value, list):
+        return set().union(*map(named_in, value))
+    if not isinstance(value, dict):
+        return set()
+    match value:
+        case {"Ref": str(name)}:
+            return {name}
+        case {"Fn::GetAtt": [str(name), *_]}:
+            return {name}
+        case {"Fn::Sub": text}:
+            return set(re.findall(r"\$\{(\w+)", text if isinstance(text, str) else text[0]))
+    return set().union(*map(named_in, value.values()))
 
 
 def test_a_function_writes_to_its_own_log_only(template: Json, functions: Json) -> None:
@@ -553,12 +724,12 @@ def alarms(template: Json) -> list[Json]:
 
 
 def watched(template: Json) -> set[tuple[str, str, str]]:
-    """Namespace, metric and first dimension, such as (AWS/Lambda, Errors, APIHandler), of all that has an alarm."""
+    """Namespace, metric and a resource, such as (AWS/Lambda, Errors, APIHandler), of all that has an alarm."""
     metrics = []
     for alarm in alarms(template):
         metrics += [alarm] if "MetricName" in alarm else []
         metrics += [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
-    return {(m["Namespace"], m["MetricName"], m["Dimensions"][0]["Value"]["Ref"]) for m in metrics}
+    return {(m["Namespace"], m["MetricName"], name) for m in metrics for name in named_in(m["Dimensions"])}
 
 
 def test_errors_and_slowness_of_the_api_are_watched(template: Json) -> None:
@@ -577,6 +748,18 @@ def test_every_function_is_watched(template: Json, functions: Json) -> None:
 @pytest.mark.parametrize("metric", ["ReadThrottleEvents", "WriteThrottleEvents", "SystemErrors"])
 def test_every_table_is_watched(template: Json, table: str, metric: str) -> None:
     assert ("AWS/DynamoDB", metric, table) in watched(template)
+
+
+@pytest.mark.parametrize("index", ["by_day", "by_project"])
+def test_every_index_is_watched(template: Json, index: str) -> None:
+    dimensions = [{"Name": "TableName", "Value": ref("EventsTable")}]
+    dimensions += [{"Name": "GlobalSecondaryIndexName", "Value": index}]
+    queries = [query for alarm in alarms(template) for query in alarm.get("Metrics", []) if "MetricStat" in query]
+    metrics = [query["MetricStat"]["Metric"] for query in queries]
+
+    named = {metric["MetricName"] for metric in metrics if metric["Dimensions"] == dimensions}
+
+    assert named == {"ReadThrottleEvents", "WriteThrottleEvents"}
 
 
 def test_silence_is_no_alarm(template: Json) -> None:
