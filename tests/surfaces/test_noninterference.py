@@ -138,9 +138,22 @@ class World:
         for upload_id in self._uploads.values():
             if upload_id.startswith("01A"):
                 yield self.ask(SEEN, "GET", f"/uploads/{upload_id}")
-        for deed in (("PUT", {"data": {"score": "2"}}), ("DELETE", {})):
-            for project in (HIDDEN, NONE):
-                yield self.ask(SEEN, deed[0], f"/models/{Step(project, '', 'cat', '', 1).model_id}", **deed[1])
+        yield from self._attempts()
+
+    def _attempts(self) -> Iterator[Any]:
+        """What may be tried on what is not seen."""
+        stale = {"If-Match": '"99"'}
+        for project in (HIDDEN, NONE):
+            path = f"/models/{Step(project, '', 'cat', '', 1).model_id}"
+            yield self.ask(SEEN, "PUT", path, data={"score": "2"})
+            yield self.ask(SEEN, "PUT", path, headers=stale, data={"score": "2"})
+            yield self.ask(SEEN, "DELETE", path)
+            name = f"{project}.cat" if project else "cat"
+            for headers in ({}, stale):
+                body = json.dumps({"name": name, "description": "x"})
+                yield self.ask(SEEN, "PATCH", "/registered-models", headers={**JSON, **headers}, data=body)
+            for narrowed in ("alias=best", "number=1", "version=v1"):
+                yield self.ask(SEEN, "GET", f"/registered-models?name={name}&{narrowed}")
 
     def _pages(self, path: str) -> Iterator[Any]:
         for _ in range(50):
