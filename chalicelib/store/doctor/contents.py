@@ -1,0 +1,258 @@
+"""What items hold, read so that nothing in them can do harm: each is there, or is not, or cannot be read.
+
+The texts of problems name attributes and fields, and repeat nothing of what they hold.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeGuard, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from chalicelib.registry.models import Head, Metadata, ModelVersion, QualifiedName
+from chalicelib.registry.registered_models import RegisteredModel
+from chalicelib.registry.tokens import Token
+from chalicelib.registry.uploads import Upload, UploadState
+from chalicelib.store.doctor.views import Key, View, in_events, in_registry
+from chalicelib.store.keys import model_key, name_key, registered_model_key, token_key, upload_key
+from chalicelib.store.schema import UploadItem
+from chalicelib.store.transactions import RawItem
+
+MAX_WHOLE = 10**12 - 1  # the digits of an event's key
+MAX_PLACES = 5
+M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S", covariant=True)
+
+
+class Unreadable(Exception):
+    """What an item holds is not what belongs there; the text names the place."""
+
+
+@dataclass(frozen=True)
+class Stored(Generic[S]):
+    """What stands at a key: something (`content`), nothing, or what cannot be read (`problem`).
+
+    `is_lost`: nothing is there, although there are events of it, and nothing with events is ever removed.
+    """
+
+    key: Key
+    raw: RawItem | None = None
+    content: S | None = None
+    problem: str | None = None
+    is_lost: bool = False
+
+
+@dataclass(frozen=True)
+class ModelContent:
+    """A version, or its id held by an upload, or neither: a tombstone."""
+
+    head: Head
+    event_id: str
+    version: ModelVersion | None = None
+    upload_id: str | None = None
+    upload_key: str | None = None
+
+
+@dataclass(frozen=True)
+class NameContent:
+    head: Head
+    model: RegisteredModel
+    counter: int
+
+
+@dataclass(frozen=True)
+class UploadContent:
+    """`listed_at` is when it would have ended without any activity: the sweep's row begins there."""
+
+    upload: Upload
+    listed_at: datetime
+
+    @property
+    def is_open(self) -> bool:
+        return self.upload.state == UploadState.OPEN
+
+
+@dataclass(frozen=True)
+class TokenContent:
+    head: Head
+    token: Token
+
+
+# Who stands where
+
+
+def model_at(view: View, model_id: str) -> Stored[ModelContent]:
+    return _or_lost(view, _stored(view, in_registry(model_key(model_id)), _model), model_key(model_id))
+
+
+def token_at(view: View, token_id: str) -> Stored[TokenContent]:
+    return _or_lost(view, _stored(view, in_registry(token_key(token_id)), _token), token_key(token_id))
+
+
+def is_name(target: object) -> TypeGuard[str]:
+    """Whether what leads to a registered model leads to where one can be."""
+    return isinstance(target, str) and target.startswith("NAME#")
+
+
+def upload_at(view: View, upload_id: str) -> Stored[UploadContent]:
+    return _stored(view, in_registry(upload_key(upload_id)), _upload)
+
+
+def name_at(view: View, pk: str) -> Stored[NameContent]:
+    return _stored(view, in_registry(pk), _name)
+
+
+def registered_model(view: View, rm_id: str) -> Stored[NameContent]:
+    """The registered model of this id, by its pointer, or else by the name that its first event tells."""
+    subject = registered_model_key(rm_id)
+    found = _pointed_at(view, in_registry(subject, "NAME"))
+    if _is_of(found, rm_id):
+        return found
+    first = view.item(in_events(subject, 1))
+    if first is None:
+        return Stored(found.key)
+    by_trail = _named_by(view, first)
+    return by_trail if by_trail and _is_of(by_trail, rm_id) else Stored(found.key, is_lost=True)
+
+
+def name_key_of(name: QualifiedName | RegisteredModel) -> str:
+    """Where the registered model of this name and project is kept."""
+    # Not validated: a name that was stored may break a rule that came later.
+    return name_key(
+        Metadata.model_construct(
+            name=name.name, version="any", project_id=name.project_id, project_name=name.project_name
+        )
+    )
+
+
+def _pointed_at(view: View, pointer: Key) -> Stored[NameContent]:
+    """What a pointer leads to, if that can be a registered model."""
+    raw = view.item(pointer)
+    target = (raw or {}).get("target", {}).get("S")
+    return name_at(view, target) if is_name(target) else Stored(pointer)
+
+
+def _is_of(found: Stored[NameContent], rm_id: str) -> bool:
+    return found.problem is not None or (found.content is not None and found.content.model.rm_id == rm_id)
+
+
+def _named_by(view: View, event: RawItem) -> Stored[NameContent] | None:
+    """What stands under the name that the first event of a registered model tells."""
+    try:
+        changes = json.loads(text(event, "changes"))
+        fields = {field: changes[field][1] for field in ("name", "project_id", "project_name") if field in changes}
+        return name_at(view, name_key_of(QualifiedName.model_validate(fields)))
+    except (Unreadable, ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def _stored(view: View, key: Key, content_of: Callable[[Key, RawItem], S]) -> Stored[S]:
+    raw = view.item(key)
+    if raw is None:
+        return Stored(key)
+    try:
+        return Stored(key, raw, content_of(key, raw))
+    except Unreadable as exc:
+        return Stored(key, raw, problem=str(exc))
+
+
+def _or_lost(view: View, found: Stored[S], subject: str) -> Stored[S]:
+    if found.raw is None and view.item(in_events(subject, 1)) is not None:
+        return Stored(found.key, is_lost=True)
+    return found
+
+
+# What they hold. Each raises Unreadable.
+
+
+def _model(key: Key, raw: RawItem) -> ModelContent:
+    head, event_id = _head(raw), text(raw, "event_id")
+    states = raw.keys() & {"record", "upload", "deleted"}
+    if states == {"record"}:
+        version = _parsed(ModelVersion, text(raw, "record"))
+        if model_key(version.id) != key.pk:
+            raise Unreadable("its record is that of another id")
+        return ModelContent(head, event_id, version=version)
+    if states == {"upload"}:
+        return ModelContent(head, event_id, upload_id=text(raw, "upload"), upload_key=text(raw, "upload_key"))
+    if states == {"deleted"} and raw["deleted"] == {"BOOL": True}:
+        return ModelContent(head, event_id)
+    raise Unreadable("it is not one of these: a version, a hold of an upload, a tombstone")
+
+
+def _name(key: Key, raw: RawItem) -> NameContent:
+    model = _parsed(RegisteredModel, text(raw, "record"))
+    if model.rm_id != text(raw, "rm_id"):
+        raise Unreadable("its record is that of another id")
+    if name_key_of(model) != key.pk:
+        raise Unreadable("its record is that of another name")
+    return NameContent(_head(raw), model, whole(raw, "counter"))
+
+
+def _upload(key: Key, raw: RawItem) -> UploadContent:
+    listed_at = _parsed(Upload, text(raw, "record")).expires_at
+    state, expires_at = text(raw, "state"), text(raw, "expires_at")
+    try:
+        upload = UploadItem(key.pk, key.sk, record=text(raw, "record"), state=state, expires_at=expires_at)
+        content = UploadContent(upload.stored_upload(), listed_at)
+    except ValueError as exc:
+        raise Unreadable("its state or its expires_at is none") from exc
+    if upload_key(content.upload.id) != key.pk:
+        raise Unreadable("its record is that of another id")
+    return content
+
+
+def _token(key: Key, raw: RawItem) -> TokenContent:
+    token = _parsed(Token, text(raw, "record"))
+    text(raw, "secret_digest")
+    if token_key(token.id) != key.pk:
+        raise Unreadable("its record is that of another id")
+    return TokenContent(_head(raw), token)
+
+
+def _head(raw: RawItem) -> Head:
+    seq = whole(raw, "seq")
+    if not seq:
+        raise Unreadable("its seq is 0, which is no event")
+    return Head(seq=seq, digest=text(raw, "digest"))
+
+
+def text(raw: RawItem, name: str) -> str:
+    value: Any = raw.get(name, {}).get("S")
+    if not isinstance(value, str):
+        raise Unreadable(f"its {name} is no text")
+    return value
+
+
+def optional_text(raw: RawItem, name: str) -> str | None:
+    return text(raw, name) if name in raw else None
+
+
+def whole(raw: RawItem, name: str) -> int:
+    """A number of events or versions."""
+    value: Any = raw.get(name, {}).get("N")
+    try:
+        number = int(value)
+    except (TypeError, ValueError) as exc:
+        raise Unreadable(f"its {name} is no whole number") from exc
+    if not 0 <= number <= MAX_WHOLE:
+        raise Unreadable(f"its {name} is out of bounds")
+    return number
+
+
+def _parsed(model: type[M], record: str) -> M:
+    try:
+        return model.model_validate_json(record)
+    except ValidationError as exc:
+        # Only our own names of fields are told: whatever else a record holds stays in it.
+        found = (
+            error["loc"][:1] for error in exc.errors(include_url=False, include_input=False, include_context=False)
+        )
+        places = dict.fromkeys(_place(model, loc[0]) if loc else "all of it" for loc in found)
+        raise Unreadable(f"its record is wrong at {', '.join(list(places)[:MAX_PLACES])}") from exc
+
+
+def _place(model: type[BaseModel], name: int | str) -> str:
+    return str(name) if name in model.model_fields else "a field that does not belong there"
