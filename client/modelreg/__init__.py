@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelreg.errors import (
         Ambiguous,
+        BrokenTrail,
         Conflict,
         ConnectionFailed,
         Corrupt,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         UploadIncomplete,
     )
     from modelreg.models import (
+        Checkpoint,
         Decision,
         Event,
         Manifest,
@@ -52,6 +54,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Ambiguous",
+    "BrokenTrail",
+    "Checkpoint",
     "Conflict",
     "ConnectionFailed",
     "Corrupt",
@@ -89,6 +93,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(
         (
+            "Checkpoint",
             "Decision",
             "Event",
             "Manifest",

@@ -1,7 +1,7 @@
 """The `modelreg` command: which commands there are, and how each ends.
 
     push  pull  ls  show  search  manifest  edit  edit-model  rm  alias  uploads
-    token  can  events  admin  doctor  login  config
+    token  can  events  audit  admin  doctor  login  config
 
 Data goes to standard output, talk to standard error, and the exit code is one of exits.EXITS, whatever happens. No
 traceback is shown unless MODELREG_DEBUG is set. Neither the library nor its dependencies are imported before a
@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelreg import exits
-from modelreg.commands import change, fetch, look, operate, publish, setup, tokens, trail
+from modelreg.commands import audit, change, fetch, look, operate, publish, setup, tokens, trail
 from modelreg.errors import RegistryError
 from modelreg.output import PROGRAM, Output, drop_output
 from modelreg.tokens import without_secrets
@@ -174,6 +174,11 @@ def _build() -> typer.Typer:
     app.add_typer(token, name="token")
     app.command("can")(tokens.can)
     app.command("events")(trail.events)
+
+    auditing = _group("The audit trail: keep it, and prove that it is whole.")
+    auditing.command("verify")(audit.verify)
+    auditing.command("export")(audit.export)
+    app.add_typer(auditing, name="audit")
 
     admin = _group("What needs AWS credentials instead of a token.")
     admin.command("bootstrap")(operate.bootstrap)

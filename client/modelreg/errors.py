@@ -18,6 +18,7 @@
     ├── UploadIncomplete        `parts` are to be sent again
     ├── SourceChanged           the local files changed while they were read
     ├── Corrupt                 the bytes that arrived are not those that were sent
+    ├── BrokenTrail             the audit trail is not as it was written; the text names the first wrong event
     ├── ConnectionFailed        the server cannot be reached
     ├── NotARegistry            something else answered
     └── LocalError              this machine: disk full, permission, a file in use
@@ -201,6 +202,11 @@ class SourceChanged(RegistryError):
 class Corrupt(RegistryError):
     code = "corrupt"
     hint = "Try again; if it happens again, something on the way, or a disk, changes bytes."
+
+
+class BrokenTrail(RegistryError):
+    code = "broken_trail"
+    hint = "Keep what you have (exports, checkpoints), and ask who could write to the tables: no release does this."
 
 
 class ConnectionFailed(RegistryError):

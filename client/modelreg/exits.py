@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from modelreg.errors import (
     Ambiguous,
+    BrokenTrail,
     Conflict,
     ConnectionFailed,
     Corrupt,
@@ -59,6 +60,7 @@ EXITS = (
     ),
     Exit(9, "The bytes that arrived are not those that were sent.", (Corrupt,)),
     Exit(NO, "The answer is no: `can` says refused, or `doctor` leaves something that is wrong."),
+    Exit(11, "The audit trail is not as it was written.", (BrokenTrail,)),
     Exit(INTERRUPTED, "Interrupted with Ctrl-C."),
 )
 

@@ -244,6 +244,21 @@ class QualifiedName(Answer):
     name: str
 
 
+class Checkpoint(Answer):
+    """What the newest event of every subject was at a time, in a file that nobody can change until `retained_until`.
+
+    Where to fetch it is in no repr and no dump: it is a secret.
+    """
+
+    key: str
+    written_at: Moment
+    until: Moment
+    subjects: int
+    sha256: str
+    retained_until: Moment | None = None
+    url: str = Field(repr=False, exclude=True)
+
+
 class Event(Answer):
     """One change of one subject, such as `MODEL#id`; changes: field -> (before, after).
 

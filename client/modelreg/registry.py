@@ -18,9 +18,10 @@ import httpx
 from modelreg.download import fetch
 from modelreg.errors import Ambiguous, ConnectionFailed, InvalidInput, NotARegistry, NotFound, Unavailable
 from modelreg.fields import CHANGEABLE, FILTERS, METADATA, as_json, check_names, form_text, named_project, stated
-from modelreg.http import Api, page_query, segment
+from modelreg.http import MAX_PAGE, Api, page_query, segment
 from modelreg.models import (
     Changed,
+    Checkpoint,
     Decision,
     Event,
     Health,
@@ -33,15 +34,17 @@ from modelreg.models import (
     Token,
 )
 from modelreg.progress import Progress, Silence
-from modelreg.retry import Patience
+from modelreg.retry import Attempts, Patience
 from modelreg.source import survey
-from modelreg.storage import Storage
+from modelreg.storage import Outcome, Storage, StorageRefusal
 from modelreg.times import sent_moment
 from modelreg.tokens import id_of, without_secret
 from modelreg.transfer import Transfer
 from modelreg.upload import publish
 
 SHOWN_VERSIONS = 10
+MAX_CHECKPOINTS = 100  # on a page
+MAX_CHECKPOINT_BYTES = 5 * 1024**3  # S3 takes no more at once
 
 
 class Registry:
@@ -385,6 +388,35 @@ class Registry:
             path = f"/models/{segment(model_id)}/events"
         pages = self._api.pages(builtins.list[Event], path, query | page_query(limit))
         return islice((found for page in pages for found in page), limit)
+
+    def event_documents(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The trail, newest first, exactly as the registry tells it: what a digest covers, and nothing left out."""
+        moments = {"since": since, "until": until}
+        query = {name: sent_moment(name, value) for name, value in moments.items() if value is not None}
+        pages = self._api.pages(builtins.list[dict[str, Any]], "/events", query | page_query(MAX_PAGE))
+        return (document for page in pages for document in page)
+
+    def checkpoints(self, *, limit: int | None = None) -> Iterator[Checkpoint]:
+        """The checkpoints of the trail, newest first. Only admins may."""
+        query = {"limit": str(min(limit, MAX_CHECKPOINTS))} if limit else {}
+        pages = self._api.pages(builtins.list[Checkpoint], "/checkpoints", query)
+        return islice((found for page in pages for found in page), limit)
+
+    def read_checkpoint(self, checkpoint: Checkpoint) -> bytes:
+        """The file of a checkpoint, as it is stored. To be read within the hour in which it was listed."""
+        attempts = Attempts(self._patience, self._patience.call_attempts)
+        while True:
+            try:
+                with self._storage.get(checkpoint.url, 0, MAX_CHECKPOINT_BYTES) as response:
+                    content: bytes = response.read()
+                    return content
+            except StorageRefusal as exc:
+                error = ConnectionFailed(f"{checkpoint.key} could not be fetched: {exc.reason}.")
+                if exc.outcome is not Outcome.TRANSIENT:
+                    raise error from None
+                attempts.failed(error, exc.retry_after_seconds)
 
 
 def _has(model: Model, precision: str | None) -> bool:

@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from modelreg import Decision, Event, Manifest, ManifestFile, Model, NewToken, RegisteredModel, Token, cli, session
+from modelreg import (
+    Checkpoint,
+    Decision,
+    Event,
+    Manifest,
+    ManifestFile,
+    Model,
+    NewToken,
+    RegisteredModel,
+    Token,
+    cli,
+    session,
+)
 from modelreg.errors import InvalidInput, LocalError, NotFound
 from modelreg.tokens import minted
 from typer.testing import CliRunner
@@ -82,6 +94,9 @@ class RegistryInMemory:
         self.downloads = 0
         self.known_tokens: list[Token] = []
         self.trail: list[Event] = []
+        self.documents: list[dict[str, Any]] = []
+        self.stored_checkpoints: list[tuple[Checkpoint, bytes]] = []
+        self.url = URL
         self.decision = Decision(allowed=True, status=200, rule="Role publisher covers update.")
 
     def open(self, url: str, token: str | None) -> "RegistryInMemory":
@@ -257,6 +272,18 @@ class RegistryInMemory:
     def events(self, model_id: str | None = None, *, limit: int | None = None, **filters: Any) -> Iterator[Event]:
         self._called("events", model_id=model_id, limit=limit, **filters)
         return iter(self.trail[:limit])
+
+    def event_documents(self, **moments: Any) -> Iterator[dict[str, Any]]:
+        self._called("event_documents", **moments)
+        return iter(self.documents)
+
+    def checkpoints(self, *, limit: int | None = None) -> Iterator[Checkpoint]:
+        self._called("checkpoints", limit=limit)
+        return iter([known for known, _ in self.stored_checkpoints][:limit])
+
+    def read_checkpoint(self, checkpoint: Checkpoint) -> bytes:
+        self._called("read_checkpoint", key=checkpoint.key)
+        return {known.key: content for known, content in self.stored_checkpoints}[checkpoint.key]
 
     def _of(self, name: str) -> "list[Model]":
         found = [known for known in self.models if name in (known.name, f"{known.project_name}.{known.name}")]

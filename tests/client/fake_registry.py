@@ -70,6 +70,7 @@ class FakeRegistry:
         self.contents: dict[str, bytes] = {}
         self.tokens: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
+        self.checkpoints: list[str] = []
         self.knows_keys = True  # or is older than Idempotency-Key
         self.outcomes: dict[str, tuple[dict[str, Any], httpx.Response]] = {}
         self.faults: list[Fault] = []
@@ -135,6 +136,22 @@ class FakeRegistry:
         self.events.insert(0, event)
         return event
 
+    def add_checkpoint(self, content: bytes, day: int = 1) -> str:
+        key = f"2026-03-{day:02d}T0207Z.jsonl"
+        self.checkpoints.insert(0, key)
+        self.contents[key] = content
+        return f"checkpoints/{key}"
+
+    def _checkpoints(self) -> list[dict[str, Any]]:
+        known = {"written_at": "2026-03-01T02:17:00.000000Z", "until": "2026-03-01T02:07:00.000000Z", "subjects": 1}
+        return [
+            {
+                **known, "key": f"checkpoints/{key}", "sha256": hashlib.sha256(self.contents[key]).hexdigest(),
+                "retained_until": None, "url": self._signed(f"/objects/{key}"),
+            }
+            for key in self.checkpoints
+        ]  # fmt: skip
+
     def _answer(self, request: httpx.Request) -> httpx.Response:
         request.read()
         with self._lock:
@@ -170,6 +187,8 @@ class FakeRegistry:
                 return self._tokens(request, rest, body)
             case "GET", ["events"]:
                 return self._page(request, self.events)
+            case "GET", ["checkpoints"]:
+                return self._page(request, self._checkpoints())
             case "GET", ["models", model_id, "events"]:
                 return self._page(request, [one for one in self.events if one["subject"] == f"MODEL#{model_id}"])
         return httpx.Response(404, text="Model not found.\n")
