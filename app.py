@@ -1,9 +1,12 @@
 """Every way in: the HTTP surfaces and the Lambda functions. No logic here."""
 
+from typing import Any
+
 from chalice.app import Chalice, CloudWatchEvent
 
 from chalicelib.forms import FORM_TYPES
 from chalicelib.surfaces.documentation import documentation
+from chalicelib.surfaces.events import events
 from chalicelib.surfaces.health import health
 from chalicelib.surfaces.manifest import manifest
 from chalicelib.surfaces.models import models
@@ -11,14 +14,14 @@ from chalicelib.surfaces.projects import projects
 from chalicelib.surfaces.registered_models import registered_models
 from chalicelib.surfaces.tokens import tokens
 from chalicelib.surfaces.uploads import uploads
-from chalicelib.wiring import bootstrapped, swept
+from chalicelib.wiring import bootstrapped, checkpointed, examined, swept
 
 # Logs are Powertools' alone: Chalice would print each line a second time, as plain text.
 app = Chalice(app_name="model-registry", configure_logs=False)
 # Forms carry archives, byte for byte; everything else we accept or answer is text.
 app.api.binary_types = FORM_TYPES
 
-documentation.surfaces = [models, manifest, registered_models, uploads, projects, tokens, health, documentation]
+documentation.surfaces = [models, manifest, registered_models, uploads, projects, events, tokens, health, documentation]
 for surface in documentation.surfaces:
     app.register_blueprint(surface)
 
@@ -28,6 +31,16 @@ def sweep(event: CloudWatchEvent) -> dict[str, int]:
     return swept(event.context.get_remaining_time_in_millis)
 
 
+@app.schedule("cron(17 2 * * ? *)", name="checkpoint")
+def checkpoint(event: CloudWatchEvent) -> dict[str, int]:
+    return checkpointed(event.context.get_remaining_time_in_millis)
+
+
 @app.lambda_function(name="bootstrap")
 def bootstrap(event: dict[str, object], _context: object) -> dict[str, str]:
     return bootstrapped(event)
+
+
+@app.lambda_function(name="doctor")
+def doctor(event: dict[str, object], context: Any) -> dict[str, object]:
+    return examined(event, context.get_remaining_time_in_millis)

@@ -108,6 +108,7 @@ def _operation(path: str, method: str, operation: Json, components: Json) -> Mar
         element("h3", heading),
         element("p", element("strong", operation["summary"])),
         *_prose(operation.get("description", "")),
+        *_prose(f"Needs the role {operation['x-role']}." if "x-role" in operation else "Open to everyone."),
         *(element("pre", element("code", sample["source"])) for sample in operation["x-codeSamples"]),
         *_examples(operation),
         *_titled("Parameters", *map(_parameter, operation.get("parameters", ()))),

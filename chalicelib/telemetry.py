@@ -16,6 +16,7 @@ from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, differences
+from chalicelib.registry.doctor import Report
 from chalicelib.registry.errors import Forbidden, Unauthenticated, Unavailable
 from chalicelib.registry.service import Subject
 from chalicelib.settings import SettingsError, settings
@@ -147,6 +148,24 @@ def checkpoint_line(counts: Mapping[str, int]) -> None:
 def chain_broken_line(subject: str, what: str) -> None:
     """One line for each subject whose events are not those that were written."""
     log().error("chain_broken", subject=_short(subject), what=_short(what))
+
+
+def doctor_lines(report: Report, unexpected: Sequence[Exception]) -> None:
+    """What a step of the doctor found and counted: a line for each finding, and one with metrics for all of it."""
+    for exc in unexpected:
+        bug_line(exc)
+    for finding in report.findings:
+        line = {"kind": finding.kind, "subject": _short(finding.subject), "what": _short(finding.what)}
+        flags = {"is_safe": finding.safe, "is_repaired": finding.repaired}
+        log().warning("doctor_finding", extra=line | flags)
+    found, repaired = len(report.findings), sum(finding.repaired for finding in report.findings)
+    totals = {"findings": found, "repaired": repaired, "is_finished": report.after is None}
+    log().info("doctor", extra={"counts": dict(report.counts), **totals})
+    metrics = _metrics()
+    metrics.add_dimension("operation", "doctor")
+    metrics.add_metric("Findings", MetricUnit.Count, found)
+    metrics.add_metric("Repaired", MetricUnit.Count, repaired)
+    metrics.flush_metrics()
 
 
 def _counted(operation: str, counts: Mapping[str, int]) -> None:

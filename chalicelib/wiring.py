@@ -10,7 +10,6 @@ from ulid import ULID
 
 from chalicelib import telemetry
 from chalicelib.authentication import Authentication
-from chalicelib.registry.checkpointing import Checkpointing
 from chalicelib.registry.errors import Forbidden
 from chalicelib.registry.granting import FirstToken, Granting
 from chalicelib.registry.service import Registry
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 JOIN_SECONDS = 16  # the gateway gives up after 29, and there is more to do
 PATIENT_READ_SECONDS = 60  # of which the caller waits JOIN_SECONDS
 SWEEP_RESERVE_MILLISECONDS = 15_000  # the last step may wait ten seconds for DynamoDB
+DOCTOR_RESERVE_MILLISECONDS = 60_000  # each item of the last chunk may wait ten seconds for DynamoDB
 CHECKPOINT_RESERVE_MILLISECONDS = 300_000  # for all that is written once the events are read
 
 
@@ -120,11 +120,30 @@ def checkpoints() -> "S3Checkpoints":
 
 def checkpointed(remaining_milliseconds: Callable[[], int]) -> dict[str, int]:
     """What the run did that writes checkpoints; it ends before the time of its function does."""
+    from chalicelib.registry.checkpointing import Checkpointing
+
     trail = registry().catalog.trail
     run = Checkpointing(trail, checkpoints(), utc_now, telemetry.chain_broken_line)
     counts = run.run(lambda: remaining_milliseconds() > CHECKPOINT_RESERVE_MILLISECONDS).model_dump()
     telemetry.checkpoint_line(counts)
     return counts
+
+
+def examined(event: Mapping[str, Any], remaining_milliseconds: Callable[[], int]) -> dict[str, Any]:
+    """What a step of the doctor found; it ends before the time of its function does. Only IAM lets somebody ask."""
+    from chalicelib.registry.doctor import Order
+
+    order = Order.model_validate(event)
+    blobs = registry().blobs  # connects to the tables too
+    s3_client()  # now, for boto3 makes none safely in several threads at once
+    from chalicelib.store.doctor.steps import Doctor
+
+    unexpected: list[Exception] = []
+    report = Doctor(blobs, unexpected.append).step(
+        order, lambda: remaining_milliseconds() > DOCTOR_RESERVE_MILLISECONDS
+    )
+    telemetry.doctor_lines(report, unexpected)
+    return report.model_dump(mode="json")
 
 
 def utc_now() -> datetime:

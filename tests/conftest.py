@@ -121,11 +121,21 @@ def create_tables() -> None:
 
 
 def create_stores() -> None:
-    """The tables and the bucket."""
+    """The tables and the buckets."""
     create_tables()
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="artifacts")
     s3.put_bucket_versioning(Bucket="artifacts", VersioningConfiguration={"Status": "Enabled"})
+    create_audit_bucket()
+
+
+def create_audit_bucket() -> None:
+    """The bucket of the checkpoints, locked as in the template."""
+    lock = dict(template_resource("AuditBucket")["ObjectLockConfiguration"])
+    lock["Rule"] = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 365}}
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="audit", ObjectLockEnabledForBucket=True)
+    s3.put_object_lock_configuration(Bucket="audit", ObjectLockConfiguration=lock)
 
 
 @pytest.fixture

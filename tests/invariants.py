@@ -13,11 +13,7 @@ from chalicelib.registry.audit import Event, verify_chain
 from chalicelib.registry.models import Draft, Head, Metadata, ModelVersion
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.uploads import Upload, UploadState
-from chalicelib.store.schema import (
-    CatalogItem,
-    EventItem,
-    NameItem,
-    UploadItem,
+from chalicelib.store.keys import (
     claim_key,
     exposed_name_key,
     listed_key,
@@ -27,6 +23,7 @@ from chalicelib.store.schema import (
     project_names_key,
     registered_model_key,
 )
+from chalicelib.store.schema import CatalogItem, EventItem, NameItem, UploadItem
 
 Items = dict[tuple[str, str], dict[str, Any]]
 

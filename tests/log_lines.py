@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,10 +48,14 @@ def captured() -> Iterator[list[Line]]:
     [handler] = telemetry.log().handlers
     stream = io.StringIO()
     before = handler.setStream(stream)  # type: ignore[attr-defined]
+    # Not to pytest too: its report of a test cannot carry every text that may be logged to another process.
+    logger = logging.getLogger(telemetry.log().name)
+    propagated, logger.propagate = logger.propagate, False
     try:
         # Metrics are printed.
         with contextlib.redirect_stdout(stream):
             yield lines
     finally:
+        logger.propagate = propagated
         handler.setStream(before)  # type: ignore[attr-defined]
     lines += [checked(text) for text in stream.getvalue().splitlines()]

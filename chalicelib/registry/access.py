@@ -139,7 +139,8 @@ class Access(Frozen):
         return ", and ".join(parts)
 
 
-EVERYWHERE = Access()
+# Not validated: that would build its validator on import, for nothing in most processes.
+EVERYWHERE = Access.model_construct()
 
 
 class Deed(StrEnum):

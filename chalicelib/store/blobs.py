@@ -64,7 +64,7 @@ class S3Blobs:
             raise Unavailable("The bucket does not answer.") from exc
 
     def put(self, key: str, body: BinaryIO, size: int, sha256: str, media_type: str, model_id: str) -> str:
-        with _unavailable_if_transient("The artifact could not be stored: nothing was registered, try again."):
+        with unavailable_if_transient("The artifact could not be stored: nothing was registered, try again."):
             answer = self._client().put_object(
                 Bucket=self.bucket,
                 Key=key,
@@ -137,7 +137,7 @@ class S3Blobs:
         return SignedRequest(url, headers)
 
     def start_parts(self, upload: Upload) -> str:
-        with _unavailable_if_transient("The upload could not be started: try again."):
+        with unavailable_if_transient("The upload could not be started: try again."):
             answer = self._client().create_multipart_upload(
                 Bucket=self.bucket,
                 Key=upload.key,
@@ -151,7 +151,7 @@ class S3Blobs:
     def parts(self, upload: Upload) -> Sequence[Part] | None:
         pages = self._client().get_paginator("list_parts")
         where: Any = {"Bucket": self.bucket, "Key": upload.key, "UploadId": upload.multipart_id or ""}
-        with _unavailable_if_transient("S3 does not say which parts it has: try again."):
+        with unavailable_if_transient("S3 does not say which parts it has: try again."):
             try:
                 found = [part for page in pages.paginate(**where) for part in page.get("Parts", [])]
             except ClientError as exc:
@@ -180,7 +180,7 @@ class S3Blobs:
                 IfNoneMatch="*",
             )
 
-        with _unavailable_if_transient(STILL_JOINING):
+        with unavailable_if_transient(STILL_JOINING):
             try:
                 _within(self._join_seconds, join)
             except ClientError as exc:
@@ -193,7 +193,7 @@ class S3Blobs:
                     raise
 
     def drop_parts(self, upload: Upload) -> None:
-        with _unavailable_if_transient("The parts could not be dropped."):
+        with unavailable_if_transient("The parts could not be dropped."):
             try:
                 self._client().abort_multipart_upload(
                     Bucket=self.bucket, Key=upload.key, UploadId=upload.multipart_id or ""
@@ -203,7 +203,7 @@ class S3Blobs:
                     raise
 
     def stored(self, key: str) -> StoredObject | None:
-        with _unavailable_if_transient("S3 does not say whether it has the object: try again."):
+        with unavailable_if_transient("S3 does not say whether it has the object: try again."):
             try:
                 answer = self._client().head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
             except ClientError as exc:
@@ -221,7 +221,7 @@ class S3Blobs:
         return cast("BinaryIO", StoredFile(self._client(), self.bucket, key, size))
 
     def written_before(self, at: datetime, limit: int, after: str) -> tuple[Sequence[str], str | None]:
-        with _unavailable_if_transient("The bucket does not answer."):
+        with unavailable_if_transient("The bucket does not answer."):
             answer = self._client().list_objects_v2(Bucket=self.bucket, Prefix=PREFIX, StartAfter=after, MaxKeys=limit)
         entries = answer.get("Contents", [])
         old = [entry["Key"] for entry in entries if entry["LastModified"] < at]
@@ -251,7 +251,7 @@ class StoredFile(io.RawIOBase):
         count = min(len(buffer), self._size - self._at)
         if count <= 0:
             return 0
-        with _unavailable_if_transient("The stored object could not be read: try again."):
+        with unavailable_if_transient("The stored object could not be read: try again."):
             wanted = f"bytes={self._at}-{self._at + count - 1}"
             try:
                 content = self._client.get_object(**self._where, Range=wanted)["Body"].read()
@@ -289,7 +289,7 @@ def _within(seconds: float, action: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _unavailable_if_transient(message: str) -> Iterator[None]:
+def unavailable_if_transient(message: str) -> Iterator[None]:
     """What may work the next time becomes Unavailable; everything else goes on as it is."""
     try:
         yield

@@ -16,10 +16,10 @@ from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import NO_SUCH_MODEL, NotFound, StaleRevision, Unavailable
 from chalicelib.registry.models import Draft, Filters, Head, ModelVersion, Page, Placement
 from chalicelib.store.commits import Commits, Prepared
+from chalicelib.store.keys import META, catalog_keys, claim_key, event_key, model_key, name_key
 from chalicelib.store.placing import Placing
 from chalicelib.store.registered_models import DynamoRegisteredModels
 from chalicelib.store.schema import (
-    META,
     CatalogItem,
     ClaimItem,
     EventItem,
@@ -28,13 +28,8 @@ from chalicelib.store.schema import (
     RegistryItem,
     VersionItem,
     bind,
-    catalog_keys,
-    claim_key,
-    event_key,
     is_at,
     is_unused,
-    model_key,
-    name_key,
 )
 from chalicelib.store.search import Search
 from chalicelib.store.tokens import DynamoTokens

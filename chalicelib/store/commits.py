@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 from pynamodb.exceptions import DoesNotExist
 
 from chalicelib.registry.errors import Conflict, OutcomeUnknown, RegistryError
-from chalicelib.store.schema import EventItem, event_key
+from chalicelib.store.keys import event_key
+from chalicelib.store.schema import EventItem
 from chalicelib.store.transactions import (
     Busy,
     LostRace,

@@ -25,7 +25,8 @@ from aws_lambda_powertools.utilities.idempotency.serialization.custom_dict impor
 
 from chalicelib.registry.errors import InProgress, KeyReused, Unavailable
 from chalicelib.registry.repetition import Deadline, Outcome
-from chalicelib.store.schema import META, RegistryItem
+from chalicelib.store.keys import META
+from chalicelib.store.schema import RegistryItem
 from chalicelib.store.transactions import Retry, transient_errors_as_busy
 
 if TYPE_CHECKING:

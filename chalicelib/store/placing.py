@@ -18,16 +18,9 @@ from chalicelib.registry.errors import Conflict
 from chalicelib.registry.models import Draft, Head, Metadata, ModelVersion, Placement
 from chalicelib.registry.registered_models import RegisteredModel, exposed_name
 from chalicelib.registry.uploads import Upload, UploadState
-from chalicelib.store.schema import (
+from chalicelib.store.keys import (
     META,
     NAMES,
-    ClaimItem,
-    EventItem,
-    ListedItem,
-    NameItem,
-    PointerItem,
-    RegistryItem,
-    VersionItem,
     claim_key,
     exposed_name_key,
     listed_key,
@@ -38,6 +31,7 @@ from chalicelib.store.schema import (
     project_names_key,
     registered_model_key,
 )
+from chalicelib.store.schema import ClaimItem, EventItem, ListedItem, NameItem, PointerItem, RegistryItem, VersionItem
 from chalicelib.store.transactions import LostRace, Transaction, transient_errors_as_busy
 
 SUFFIX_CHARACTERS = 8

@@ -19,17 +19,10 @@ from chalicelib.registry.errors import NO_SUCH_NAME, InvalidInput, NotFound, Sta
 from chalicelib.registry.models import ModelVersion
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.store.commits import Commits, Prepared
-from chalicelib.store.schema import (
+from chalicelib.store.keys import (
     META,
     NAMES,
-    ClaimItem,
-    EventItem,
-    ListedItem,
-    NameItem,
-    PointerItem,
-    VersionItem,
     exposed_name_key,
-    is_at,
     model_key,
     name_key,
     number_key,
@@ -37,6 +30,7 @@ from chalicelib.store.schema import (
     project_names_key,
     registered_model_key,
 )
+from chalicelib.store.schema import ClaimItem, EventItem, ListedItem, NameItem, PointerItem, VersionItem, is_at
 from chalicelib.store.transactions import LostRace, Retry, Transaction, transient_errors_as_busy
 
 Edit = Callable[[RegisteredModel], RegisteredModel]

@@ -18,17 +18,8 @@ from pynamodb.expressions.condition import Condition
 
 from chalicelib.registry.access import Access
 from chalicelib.registry.models import PRECISIONS, Filters, ModelVersion, Page
-from chalicelib.store.schema import (
-    CATALOG_SHARDS,
-    META,
-    CatalogItem,
-    VersionItem,
-    model_key,
-    project_digest,
-    project_key,
-    shard_key,
-    tag_text,
-)
+from chalicelib.store.keys import CATALOG_SHARDS, META, model_key, project_digest, project_key, shard_key, tag_text
+from chalicelib.store.schema import CatalogItem, VersionItem
 from chalicelib.store.transactions import Busy, RawItem, Retry, transient_errors_as_busy
 
 MAX_QUERIES = 64

@@ -13,16 +13,8 @@ from chalicelib.registry.errors import NO_SUCH_TOKEN, Forbidden, NotFound
 from chalicelib.registry.models import Head
 from chalicelib.registry.tokens import USE_NOTED_EVERY, StoredToken, Token
 from chalicelib.store.commits import Commits, Prepared
-from chalicelib.store.schema import (
-    BOOTSTRAP,
-    META,
-    TOKENS,
-    EventItem,
-    PointerItem,
-    TokenItem,
-    as_text,
-    token_key,
-)
+from chalicelib.store.keys import BOOTSTRAP, META, TOKENS, as_text, token_key
+from chalicelib.store.schema import EventItem, PointerItem, TokenItem
 from chalicelib.store.transactions import Busy, Retry, Transaction, transient_errors_as_busy
 
 PAGE = 100

@@ -17,11 +17,9 @@ from chalicelib.registry.errors import NO_SUCH_UPLOAD, NotFound, UploadClosed
 from chalicelib.registry.models import Head, ModelVersion, Placement
 from chalicelib.registry.uploads import EXPIRY, Upload, UploadState
 from chalicelib.store.commits import Commits, Prepared
+from chalicelib.store.keys import META, SWEEP, UPLOADS, as_text, claim_key, due_key, model_key, name_key, upload_key
 from chalicelib.store.placing import Placing, read_items
 from chalicelib.store.schema import (
-    META,
-    SWEEP,
-    UPLOADS,
     CatalogItem,
     ClaimItem,
     EventItem,
@@ -30,14 +28,8 @@ from chalicelib.store.schema import (
     SweepItem,
     UploadItem,
     VersionItem,
-    as_text,
-    claim_key,
-    due_key,
     is_at,
     is_unused,
-    model_key,
-    name_key,
-    upload_key,
 )
 from chalicelib.store.transactions import LostRace, Retry, Transaction, transient_errors_as_busy
 

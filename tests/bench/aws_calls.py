@@ -89,6 +89,10 @@ class Recorder:
                 return Call(name, read_units=read_units(size, is_consistent=arguments.get("ConsistentRead", False)))
             case "TransactWriteItems":
                 return Call(name, write_units=self._units_of_transaction(arguments, sizes_before))
+            case "PutItem":
+                # A condition that refuses it costs as much, of what stands there.
+                key = {name: arguments["Item"][name] for name in ("pk", "sk")}
+                return Call(name, write_units=write_units(self._size(arguments["TableName"], key)))
             case "UpdateItem":
                 # The item keeps its size but for what was set, which is as long as what it replaced.
                 return Call(name, write_units=write_units(self._size(arguments["TableName"], arguments["Key"])))

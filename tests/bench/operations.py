@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "REGISTRY_TABLE": TABLES[0],
     "EVENTS_TABLE": TABLES[1],
     "ARTIFACT_BUCKET": "artifacts",
+    "AUDIT_BUCKET": "audit",
 }
 METADATA = {
     "project_id": "65df3f1c9a1e4b0012c3d4e5",
@@ -113,10 +114,11 @@ def _form(method: str, route: str, target: str, fields: Mapping[str, Any]) -> Ev
     return api_event(method, route, target, body, content_type)
 
 
-def _registration(name: str, version: str) -> Event:
+def _registration(name: str, version: str, **headers: str) -> Event:
     archive = ("model.zip", zip_of(model__txt="weights"), "application/zip")
     fields = METADATA | {"id": _id(name, version), "name": name, "version": version, "format": ""}
-    return _form("POST", "/models", "/models", fields | {"file": archive})
+    event = _form("POST", "/models", "/models", fields | {"file": archive})
+    return {**event, "headers": event["headers"] | headers}
 
 
 def _change(model_id: str, **fields: str) -> Event:
@@ -135,6 +137,7 @@ def _list(query: str) -> Event:
     return api_event("GET", "/models", f"/models?{query}")
 
 
+REPEATED = _registration("cat", "v4", **{"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"})
 # In this order: each finds what the ones before it left. The budgets are those of the design.
 ON_ONE_MODEL = [
     Operation("health", api_event("GET", "/health", "/health"), 200, 0),
@@ -153,6 +156,8 @@ ON_ONE_MODEL = [
     Operation("move to another registered model", _change(_id("cat", "v1"), name="dog"), 200, 3),
     Operation("move to a new registered model", _change(_id("cat", "v2"), name="owl"), 200, 3),
     Operation("delete", api_event("DELETE", "/models/{model_id}", f"/models/{_id('cat', 'v1')}"), 204, 3),
+    Operation("register, with an Idempotency-Key", REPEATED, 201, 4 + 2),
+    Operation("the same again", REPEATED, 201, 1),
 ]
 # They count where many models are. moto would copy them all for each transaction, so transactions come before.
 ON_THE_CATALOGUE = [

@@ -182,6 +182,7 @@ def count_upload_calls(stack: Stack) -> list[UploadStep]:
             "REGISTRY_TABLE": stack.table,
             "EVENTS_TABLE": stack.events_table,
             "ARTIFACT_BUCKET": stack.bucket,
+            "AUDIT_BUCKET": stack.function("AuditBucket"),
             "POWERTOOLS_TRACE_DISABLED": "true",
         }
     )

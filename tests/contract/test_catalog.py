@@ -219,6 +219,20 @@ def test_every_change_has_its_event_in_a_whole_chain(catalog: Catalog, publish: 
     verify_chain(*catalog.events(f"RM#{version.rm_id}"))
 
 
+def test_who_began_the_life_of_an_id_is_known_until_it_ends(catalog: Catalog, publish: Publish, clock: Clock) -> None:
+    version = publish()
+    change(catalog, clock, version, score=0.5)
+    change(catalog, clock, version, score=0.6)
+
+    alive = catalog.begun_by(version.id)
+    catalog.remove(version.id, BOB, clock())
+    ended = catalog.begun_by(version.id)
+    publish(id=version.id)
+
+    assert (alive, ended, catalog.begun_by(version.id)) == (ALICE, None, ALICE)
+    assert catalog.begun_by(version.id + "-unknown") is None
+
+
 def test_a_search_gives_the_newest_first_in_pages(catalog: Catalog, publish: Publish, unique: str) -> None:
     versions = [publish(version=f"v{number}", id=f"{unique}-model-{number:06}") for number in range(7)]
     filters = Filters(name=unique)

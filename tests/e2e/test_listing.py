@@ -15,14 +15,8 @@ import requests
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change
 from chalicelib.registry.models import File, Head, ModelVersion
-from chalicelib.store.schema import (
-    META,
-    CatalogItem,
-    ClaimItem,
-    VersionItem,
-    claim_key,
-    model_key,
-)
+from chalicelib.store.keys import META, claim_key, model_key
+from chalicelib.store.schema import CatalogItem, ClaimItem, VersionItem
 from tests.conftest import ARCHIVE
 from tests.e2e.strict_stack import Api, strictly_served, unique
 from tests.stack import Stack

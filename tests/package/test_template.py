@@ -355,15 +355,16 @@ def test_only_tracing_is_allowed_on_any_resource(template: Json) -> None:
     assert all(actions == ["xray:PutTelemetryRecords", "xray:PutTraceSegments"] for actions in everywhere)
 
 
-def test_no_function_may_scan_or_use_partiql(template: Json) -> None:
+def test_no_function_may_scan_but_the_doctor_and_none_may_use_partiql(template: Json) -> None:
     granted = {
-        action
-        for _, statement in statements(template)
+        (role, action)
+        for role, statement in statements(template)
         if statement["Effect"] == "Allow"
         for action in as_list(statement["Action"])
     }
 
-    assert not {action for action in granted if action == "dynamodb:Scan" or "PartiQL" in action}
+    assert {role for role, action in granted if action == "dynamodb:Scan"} == {"DoctorRole"}
+    assert not {action for _, action in granted if "PartiQL" in action}
 
 
 def test_the_api_reads_and_writes_items_of_the_catalogue(template: Json) -> None:
@@ -515,6 +516,27 @@ def test_the_bootstrap_reads_tokens_and_appends_one_with_its_event(template: Jso
         for action in as_list(statement["Action"])
     )
     assert functions["Bootstrap"]["Timeout"] == 60
+
+
+def test_the_doctor_reads_all_repairs_items_and_neither_adds_events_nor_touches_objects(
+    template: Json, functions: Json
+) -> None:
+    reads, writes = ("Scan", "Query", "GetItem"), ("PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+    denied = {
+        action
+        for role, statement in statements(template)
+        if role == "DoctorRole" and statement["Effect"] == "Deny"
+        for action in statement["Action"]
+    }
+
+    items = allowed(template, "DoctorRole", arn("RegistryTable"))
+    assert items == {f"dynamodb:{name}" for name in (*reads, *writes)}
+    assert allowed(template, "DoctorRole", arn("EventsTable")) == {f"dynamodb:{name}" for name in reads}
+    assert "dynamodb:PutItem" in denied
+    assert allowed(template, "DoctorRole", below("ArtifactBucket", "artifacts/*")) == {"s3:GetObject"}
+    assert allowed(template, "DoctorRole", arn("ArtifactBucket")) == {"s3:ListBucket"}
+    assert (functions["Doctor"]["Timeout"], functions["Doctor"]["MemorySize"]) == (900, 512)
+    assert template["Outputs"]["DoctorFunctionName"]["Value"] == ref("Doctor")
 
 
 BY_HAND = {"Bootstrap", "Doctor"}

@@ -17,7 +17,7 @@ from app import app
 from chalicelib.openapi import document_of
 from chalicelib.settings import settings
 from chalicelib.surfaces.documentation import documentation
-from chalicelib.wiring import authentication, granting, outcomes, registry, s3_client, s3_signer, uploading
+from chalicelib.wiring import authentication, checkpoints, granting, outcomes, registry, s3_client, s3_signer, uploading
 from tests.conftest import ARCHIVE
 from tests.log_lines import Line, captured
 
@@ -97,11 +97,12 @@ def service(access: str, aws: None, monkeypatch: pytest.MonkeyPatch, document: J
         "REGISTRY_TABLE": "RegistryTable",
         "EVENTS_TABLE": "EventsTable",
         "ARTIFACT_BUCKET": "artifacts",
+        "AUDIT_BUCKET": "audit",
         "ACCESS": access,
         "POWERTOOLS_TRACE_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    made_once = (settings, registry, uploading, granting, authentication, outcomes, s3_client, s3_signer)
+    made_once = (settings, registry, uploading, granting, authentication, outcomes, checkpoints, s3_client, s3_signer)
     for maker in made_once:
         maker.cache_clear()
     with Client(app) as client:

@@ -13,6 +13,7 @@ WRONG = {
     "ACCESS": "s3cret",
     "REGISTRY_TABLE": "",
     "ARTIFACT_BUCKET": "x",
+    "AUDIT_BUCKET": "x",
     "PUBLIC_URL": "s3cret",
     "DOWNLOAD_URL_SECONDS": "s3cret",
     "POWERTOOLS_LOG_LEVEL": "s3cret",
