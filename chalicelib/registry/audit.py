@@ -16,7 +16,7 @@ import rfc8785
 from pydantic import Field
 
 from chalicelib.registry.access import Actor
-from chalicelib.registry.models import Frozen, Head, QualifiedName
+from chalicelib.registry.models import Frozen, Head, QualifiedName, time_text
 
 
 class Action(StrEnum):
@@ -104,7 +104,7 @@ class Change(Frozen):
             seq=head.seq + 1,
             prev=head.digest,
             event_id=self.event_id,
-            at=f"{self.at:%Y-%m-%dT%H:%M:%S.%fZ}",
+            at=time_text(self.at),
             action=self.action,
             actor=self.actor,
             changes=self.changes,

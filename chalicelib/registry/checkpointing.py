@@ -21,14 +21,13 @@ from chalicelib.registry.checkpoints import (
     Header,
     Link,
     Previous,
-    as_text,
     followed,
     heads_in,
     key_of,
     lines_of,
     settled,
 )
-from chalicelib.registry.models import Frozen, Head
+from chalicelib.registry.models import Frozen, Head, time_text
 from chalicelib.registry.ports import Checkpoints, Trail
 from chalicelib.registry.trail import BEGINNING, days_back
 
@@ -63,15 +62,17 @@ class Checkpointing:
     def run(self, is_time_left: Callable[[], bool]) -> Checkpointed:
         """Checkpoints up to now, as far as the time suffices. Raises Unavailable, and ValueError for a damaged one."""
         until = settled(self._clock())
-        done = Checkpointed()
-        while True:
-            before = self._checkpoints.newest(until)
-            if before and before.until >= until:
-                return done
+        done, before = Checkpointed(), self._checkpoints.newest(until)
+        while before is None or before.until < until:
             step = Step(self._trail, before, until)
             if not step.read(is_time_left):
                 return done.model_copy(update={"is_finished": False})
             done = self._write(step, done)
+            before = self._checkpoints.newest(until)
+            if before == step.before:
+                # Something that is no checkpoint stands under its key. The key of a later run is another one.
+                return done.model_copy(update={"is_finished": False})
+        return done
 
     def _write(self, step: "Step", done: Checkpointed) -> Checkpointed:
         before, written_at = step.before, self._clock()
@@ -139,7 +140,7 @@ class Step:
 
     def _links(self, day: str, is_time_left: Callable[[], bool]) -> Sequence[Link] | None:
         """What happened on a day, as far as it is settled; None if the time is up."""
-        end, links = as_text(self._until), []
+        end, links = time_text(self._until), []
         for count, link in enumerate(self._trail.links(day)):
             if count % LOOKS_AT_TIME_EVERY == 0 and not is_time_left():
                 return None
@@ -163,7 +164,7 @@ class Step:
             return followed(head, links)
         except BrokenChain:
             # An index may be behind: the table itself decides.
-            first, end = max(1, min(head.seq, *(link.seq for link in links))), as_text(self.reached)
+            first, end = max(1, min(head.seq, *(link.seq for link in links))), time_text(self.reached)
             links = [link for link in self._trail.links_of(subject, first) if link.at < end]
         try:
             if not links:

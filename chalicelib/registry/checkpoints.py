@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from chalicelib.registry.audit import BrokenChain
-from chalicelib.registry.models import Frozen, Head
+from chalicelib.registry.models import Frozen, Head, time_text
 
 PREFIX = "checkpoints/"
 # An operation commits up to 30 s after the time of its event, and an index follows the table a little later.
@@ -51,7 +51,7 @@ class Header(Frozen):
     previous: Previous | None
 
     def line(self) -> bytes:
-        known = {"until": as_text(self.until), "written_at": as_text(self.written_at)}
+        known = {"until": time_text(self.until), "written_at": time_text(self.written_at)}
         return _line({**self.model_dump(mode="json"), **known})
 
 
@@ -120,10 +120,6 @@ def followed(head: Head, links: Sequence[Link]) -> Head:
     if now.seq < head.seq:
         raise BrokenChain(f"event {now.seq} is the last one, the checkpoint before says {head.seq}")
     return now
-
-
-def as_text(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def _line(content: object) -> bytes:

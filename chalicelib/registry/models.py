@@ -6,7 +6,7 @@ Whatever is built here is within the limits of the design: no caller checks them
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -58,6 +58,11 @@ Tags = Annotated[dict[Name, str], Field(json_schema_extra=NAMED)]
 ProjectLabel = Annotated[Label | None, AfterValidator(lambda text: text or None)]
 ModelId = Annotated[str, StringConstraints(pattern=MODEL_ID)]
 JsonObject = dict[str, JsonValue]
+
+
+def time_text(at: datetime) -> str:
+    """A time as text that sorts by time: UTC, to the microsecond."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 class Frozen(BaseModel):
@@ -183,7 +188,7 @@ class ModelVersion(Metadata):
     @property
     def position(self) -> str:
         """Where it stands among all versions: text that sorts by time of publication, then id."""
-        return f"{self.published_at:%Y-%m-%dT%H:%M:%S.%fZ}#{self.id}"
+        return f"{time_text(self.published_at)}#{self.id}"
 
     def placed(self, placement: "Placement") -> "ModelVersion":
         """This new version where it may stand."""

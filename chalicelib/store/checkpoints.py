@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
-from chalicelib.registry.checkpoints import PREFIX, Checkpoint, as_text, key_of
+from chalicelib.registry.checkpoints import PREFIX, Checkpoint, key_of
+from chalicelib.registry.models import time_text
 from chalicelib.registry.trail import BEGINNING
 from chalicelib.store.blobs import in_base64, unavailable_if_transient
 
@@ -112,8 +113,8 @@ class S3Checkpoints:
 
 def _metadata_of(checkpoint: Checkpoint) -> dict[str, str]:
     return {
-        "until": as_text(checkpoint.until),
-        "written-at": as_text(checkpoint.written_at),
+        "until": time_text(checkpoint.until),
+        "written-at": time_text(checkpoint.written_at),
         "subjects": str(checkpoint.subjects),
         "sha256": checkpoint.sha256,
     }

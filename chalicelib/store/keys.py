@@ -5,7 +5,7 @@ import json
 import zlib
 from datetime import UTC, datetime
 
-from chalicelib.registry.models import Metadata, ModelVersion
+from chalicelib.registry.models import Metadata, ModelVersion, time_text
 from chalicelib.registry.uploads import Upload
 
 CATALOG_SHARDS = 4
@@ -45,16 +45,11 @@ def upload_key(upload_id: str) -> str:
 
 
 def due_key(upload: Upload) -> str:
-    return f"{as_text(upload.expires_at)}#{upload.id}"
+    return f"{time_text(upload.expires_at)}#{upload.id}"
 
 
 def token_key(token_id: str) -> str:
     return f"TOKEN#{token_id}"
-
-
-def as_text(at: datetime) -> str:
-    """A time as text that sorts by time."""
-    return f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def project_digest(project_id: str | None, project_name: str | None) -> str | None:

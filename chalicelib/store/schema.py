@@ -44,13 +44,12 @@ from pynamodb.models import Model
 
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Event
-from chalicelib.registry.models import Head, ModelVersion
+from chalicelib.registry.models import Head, ModelVersion, time_text
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.tokens import StoredToken, Token
 from chalicelib.registry.uploads import Upload, UploadState
 from chalicelib.store.keys import (
     META,
-    as_text,
     catalog_keys,
     event_key,
     from_text,
@@ -203,7 +202,7 @@ class UploadItem(RegistryItem):
             META,
             record=upload.model_dump_json(),
             state=upload.state.value,
-            expires_at=as_text(upload.expires_at),
+            expires_at=time_text(upload.expires_at),
             ttl=int(ttl.timestamp()) if ttl else None,
         )
 

@@ -10,10 +10,10 @@ from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import NO_SUCH_TOKEN, Forbidden, NotFound
-from chalicelib.registry.models import Head
+from chalicelib.registry.models import Head, time_text
 from chalicelib.registry.tokens import USE_NOTED_EVERY, StoredToken, Token
 from chalicelib.store.commits import Commits, Prepared
-from chalicelib.store.keys import BOOTSTRAP, META, TOKENS, as_text, token_key
+from chalicelib.store.keys import BOOTSTRAP, META, TOKENS, token_key
 from chalicelib.store.schema import EventItem, PointerItem, TokenItem
 from chalicelib.store.transactions import Busy, Retry, Transaction, transient_errors_as_busy
 
@@ -90,11 +90,11 @@ class DynamoTokens:
 
     def note_use(self, token_id: str, at: datetime) -> None:
         item = TokenItem(token_key(token_id), META)
-        is_due = TokenItem.last_used_at.does_not_exist() | (TokenItem.last_used_at < as_text(at - USE_NOTED_EVERY))
+        is_due = TokenItem.last_used_at.does_not_exist() | (TokenItem.last_used_at < time_text(at - USE_NOTED_EVERY))
         # It is for people who clean up; a request must not fail for it.
         with suppress(PynamoDBException, Busy), transient_errors_as_busy():
             condition = TokenItem.pk.exists() & is_due
-            item.update([TokenItem.last_used_at.set(as_text(at))], condition=condition)
+            item.update([TokenItem.last_used_at.set(time_text(at))], condition=condition)
 
     # Reads
 

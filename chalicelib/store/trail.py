@@ -21,6 +21,7 @@ import pydantic_core
 
 from chalicelib.registry.access import EVERYWHERE, Access
 from chalicelib.registry.checkpoints import Link
+from chalicelib.registry.models import time_text
 from chalicelib.registry.trail import (
     BEGINNING,
     FIRST,
@@ -32,7 +33,7 @@ from chalicelib.registry.trail import (
     days_back,
     mark_before,
 )
-from chalicelib.store.keys import as_text, event_key, project_day_key, project_digest
+from chalicelib.store.keys import event_key, project_day_key, project_digest
 from chalicelib.store.schema import EventItem
 from chalicelib.store.transactions import RawItem, Retry, transient_errors_as_busy
 
@@ -282,9 +283,9 @@ def condition_of(asked: TrailFilters) -> Condition:
     """The filters. Values are literal."""
     condition = ANY
     if asked.since:
-        condition = condition.also(Condition("#at >= :since", {":since": as_text(asked.since.astimezone(UTC))}))
+        condition = condition.also(Condition("#at >= :since", {":since": time_text(asked.since.astimezone(UTC))}))
     if asked.until:
-        condition = condition.also(Condition("#at < :until", {":until": as_text(asked.until.astimezone(UTC))}))
+        condition = condition.also(Condition("#at < :until", {":until": time_text(asked.until.astimezone(UTC))}))
     if asked.action:
         condition = condition.also(Condition("#action = :action", {":action": asked.action}))
     if asked.actor:

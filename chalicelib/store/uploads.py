@@ -14,10 +14,10 @@ from pynamodb.expressions.condition import Condition
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import NO_SUCH_UPLOAD, NotFound, UploadClosed
-from chalicelib.registry.models import Head, ModelVersion, Placement
+from chalicelib.registry.models import Head, ModelVersion, Placement, time_text
 from chalicelib.registry.uploads import EXPIRY, Upload, UploadState
 from chalicelib.store.commits import Commits, Prepared
-from chalicelib.store.keys import META, SWEEP, UPLOADS, as_text, claim_key, due_key, model_key, name_key, upload_key
+from chalicelib.store.keys import META, SWEEP, UPLOADS, claim_key, due_key, model_key, name_key, upload_key
 from chalicelib.store.placing import Placing, read_items
 from chalicelib.store.schema import (
     CatalogItem,
@@ -77,7 +77,7 @@ class DynamoUploads:
             item = UploadItem(upload_key(upload_id), META)
             try:
                 with transient_errors_as_busy():
-                    item.update([UploadItem.expires_at.set(as_text(renewed.expires_at))], condition=_is_open(at))
+                    item.update([UploadItem.expires_at.set(time_text(renewed.expires_at))], condition=_is_open(at))
             except UpdateError as exc:
                 if exc.cause_response_code == "ConditionalCheckFailedException":
                     raise LostRace("the upload has ended") from exc
@@ -115,7 +115,7 @@ class DynamoUploads:
     def due(self, at: datetime, limit: int, after: str | None = None) -> Sequence[str]:
         def read(_: int) -> Sequence[str]:
             # `!` sorts behind nothing, `~` behind every id.
-            within = PointerItem.sk.between(f"{after}!" if after else " ", f"{as_text(at)}~")
+            within = PointerItem.sk.between(f"{after}!" if after else " ", f"{time_text(at)}~")
             with transient_errors_as_busy():
                 return [item.sk for item in PointerItem.query(UPLOADS, within, limit=limit, consistent_read=True)]
 
@@ -127,7 +127,7 @@ class DynamoUploads:
         def move(_: int) -> None:
             tx = Transaction(self._connection)
             tx.delete("row", PointerItem(UPLOADS, row))
-            if later and (moved := f"{as_text(later)}#{upload_id}") != row:
+            if later and (moved := f"{time_text(later)}#{upload_id}") != row:
                 tx.put("moved", PointerItem(UPLOADS, moved, target=upload_key(upload_id)))
             tx.commit()
 
@@ -164,7 +164,7 @@ class DynamoUploads:
         upload = self._upload(upload_id)
         by.access.require_seen(upload.qualified_name, NO_SUCH_UPLOAD)
         if upload.has_expired(at):
-            raise UploadClosed(UploadState.EXPIRED, f"on {as_text(upload.expires_at)}")
+            raise UploadClosed(UploadState.EXPIRED, f"on {time_text(upload.expires_at)}")
         if upload.state != UploadState.OPEN:
             raise UploadClosed(upload.state, upload.reason)
         return upload
@@ -256,11 +256,11 @@ class DynamoUploads:
 def _is_open(at: datetime | None = None) -> Condition:
     """The upload has not ended; nor has it expired at this time, if one is given."""
     condition: Condition = UploadItem.state == UploadState.OPEN.value
-    return condition & (UploadItem.expires_at >= as_text(at)) if at else condition
+    return condition & (UploadItem.expires_at >= time_text(at)) if at else condition
 
 
 def _has_expired(at: datetime) -> Condition:
-    condition: Condition = (UploadItem.state == UploadState.OPEN.value) & (UploadItem.expires_at < as_text(at))
+    condition: Condition = (UploadItem.state == UploadState.OPEN.value) & (UploadItem.expires_at < time_text(at))
     return condition
 
 

@@ -23,9 +23,9 @@ from chalicelib.paging import next_link, page_token, position_of
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.access import Role
 from chalicelib.registry.audit import Action
-from chalicelib.registry.checkpoints import Checkpoint, as_text
+from chalicelib.registry.checkpoints import Checkpoint
 from chalicelib.registry.errors import NO_SUCH_MODEL, NotFound
-from chalicelib.registry.models import ModelId
+from chalicelib.registry.models import ModelId, time_text
 from chalicelib.registry.trail import BEGINNING, Entry, TrailFilters, TrailPage, subjects_of
 from chalicelib.surface import JSON, Answer, Shape, Surface, json_response, parsed
 from chalicelib.surfaces.models import valid_id
@@ -130,9 +130,9 @@ class CheckpointOut(Shape):
         locked = checkpoint.retained_until
         return cls(
             **checkpoint.model_dump(include={"key", "subjects", "sha256"}),
-            written_at=as_text(checkpoint.written_at),
-            until=as_text(checkpoint.until),
-            retained_until=as_text(locked) if locked else None,
+            written_at=time_text(checkpoint.written_at),
+            until=time_text(checkpoint.until),
+            retained_until=time_text(locked) if locked else None,
             url=url,
         )
 

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from chalicelib.paging import fitting, next_link, page_token, position_of
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.access import Role
-from chalicelib.registry.models import ModelVersion
+from chalicelib.registry.models import ModelVersion, time_text
 from chalicelib.registry.registered_models import MAX_NUMBER, RegisteredModel, RegisteredModelChanges
 from chalicelib.surface import JSON, Answer, ChangeHeaders, Shape, Surface, json_response, parsed
 from chalicelib.surfaces.model_fields import ModelOut
@@ -49,8 +49,8 @@ class RegisteredModelOut(Shape):
             name=model.exposed_name,
             registered_model_id=model.rm_id,
             model_name=model.name,
-            created_at=f"{model.created_at:%Y-%m-%dT%H:%M:%S.%fZ}",
-            updated_at=f"{model.updated_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+            created_at=time_text(model.created_at),
+            updated_at=time_text(model.updated_at),
             **model.model_dump(include={"project_id", "project_name", "description", "tags", "aliases", "revision"}),
             **more,
         )

@@ -1,7 +1,7 @@
 """`/tokens`: who may use the registry, for what, and until when. For admins without limits."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from chalice.app import Response
@@ -18,7 +18,7 @@ from chalicelib.registry.access import (
     Project,
     Role,
 )
-from chalicelib.registry.models import ModelId, Name, QualifiedName
+from chalicelib.registry.models import ModelId, Name, QualifiedName, time_text
 from chalicelib.registry.tokens import Token
 from chalicelib.settings import settings
 from chalicelib.surface import JSON, Answer, Shape, Surface, json_response, parsed
@@ -99,10 +99,10 @@ class TokenOut(Shape):
             else [ProjectShape(**project.model_dump()) for project in access.projects],
             name_prefixes=None if access.name_prefixes is None else list(access.name_prefixes),
             state=token.state(utc_now()),
-            created_at=as_text(token.created_at) or "",
-            expires_at=as_text(token.expires_at),
-            revoked_at=as_text(token.revoked_at),
-            last_used_at=as_text(last_used_at),
+            created_at=time_text(token.created_at),
+            expires_at=token.expires_at and time_text(token.expires_at),
+            revoked_at=token.revoked_at and time_text(token.revoked_at),
+            last_used_at=last_used_at and time_text(last_used_at),
             **more,
         )
 
@@ -144,10 +144,6 @@ class DecisionOut(Shape):
     allowed: bool
     status: Literal[200, 401, 403, 404]
     rule: str
-
-
-def as_text(at: datetime | None) -> str | None:
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}" if at else None
 
 
 @tokens.operation(

@@ -16,7 +16,7 @@ from chalicelib.idempotency import Made, RepeatHeaders, intent_of
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.access import Role
 from chalicelib.registry.errors import NO_SUCH_UPLOAD, InvalidInput, NotFound
-from chalicelib.registry.models import PRECISIONS, Draft, Metadata, ModelId, Tags, normal_precisions
+from chalicelib.registry.models import PRECISIONS, Draft, Metadata, ModelId, Tags, normal_precisions, time_text
 from chalicelib.registry.ports import SignedRequest
 from chalicelib.registry.uploading import UploadStatus
 from chalicelib.registry.uploads import MAX_OBJECT_BYTES, MAX_PARTS, ZIP, Part, StatedFile, Upload
@@ -166,7 +166,7 @@ def fields_of(upload: Upload) -> dict[str, Any]:
         "method": upload.method,
         "part_size": upload.part_size,
         "part_count": upload.part_count if upload.part_size else None,
-        "expires_at": f"{upload.expires_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "expires_at": time_text(upload.expires_at),
     }
 
 

@@ -20,14 +20,13 @@ from chalicelib.registry.checkpoints import (
     Header,
     Link,
     Previous,
-    as_text,
     followed,
     heads_in,
     key_of,
     lines_of,
     settled,
 )
-from chalicelib.registry.models import Head
+from chalicelib.registry.models import Head, time_text
 
 MORNING = datetime(2026, 1, 10, 3, tzinfo=UTC)
 SUBJECT = "MODEL#0123456789abcdef"
@@ -41,7 +40,7 @@ def chain(length: int, subject: str = SUBJECT, at: datetime = MORNING) -> list[L
     links, prev = [], "0" * 64
     for seq in range(1, length + 1):
         digest = digest_of(subject, seq, prev)
-        links.append(Link(subject, seq, prev, digest, as_text(at)))
+        links.append(Link(subject, seq, prev, digest, time_text(at)))
         prev = digest
     return links
 
@@ -167,7 +166,7 @@ class World:
             before = self.table[subject]
             prev = before[-1].digest if before else "0" * 64
             seq = len(before) + 1
-            before.append(Link(subject, seq, prev, digest_of(subject, seq, prev), as_text(self.now)))
+            before.append(Link(subject, seq, prev, digest_of(subject, seq, prev), time_text(self.now)))
 
     def pass_by(self, **time: float) -> None:
         self.now += timedelta(**time)
@@ -306,6 +305,18 @@ def test_of_two_runs_at_once_one_writes_and_the_other_has_nothing_to_add(world):
 
     assert [done.checkpoints_written for done in outcomes] == [1, 0]
     assert (len(world.files), world.heads, world.broken) == (1, {SUBJECT: 1}, [])
+
+
+def test_what_is_no_checkpoint_under_the_key_of_one_ends_the_run_and_not_the_next(world):
+    world.happen()
+    world.pass_by(hours=1)
+    add = world.add
+    world.add = lambda *_: False  # type: ignore[method-assign]
+
+    assert world.run() == Checkpointed(events_seen=1, subjects_moved=1, subjects=1, is_finished=False)
+    world.add = add  # type: ignore[method-assign]
+    world.pass_by(minutes=1)
+    assert world.run().checkpoints_written == 1
 
 
 def test_a_run_whose_time_is_up_stores_whole_days_and_the_next_goes_on_there(world):

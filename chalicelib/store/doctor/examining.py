@@ -6,14 +6,14 @@ from functools import partial
 
 from chalicelib.registry.audit import BrokenChain
 from chalicelib.registry.doctor import Finding, Kind, in_words
-from chalicelib.registry.models import Frozen, Head, ModelVersion
+from chalicelib.registry.models import Frozen, Head, ModelVersion, time_text
 from chalicelib.registry.ports import Blobs
 from chalicelib.store.doctor import records, rows
 from chalicelib.store.doctor.chains import Piece, follow
 from chalicelib.store.doctor.contents import model_at, name_at, token_at, upload_at
 from chalicelib.store.doctor.tables import MAX_READ, Tables
 from chalicelib.store.doctor.views import Diagnosis, Key, View, in_events
-from chalicelib.store.keys import META, NAMES, TOKENS, UPLOADS, as_text, registered_model_key
+from chalicelib.store.keys import META, NAMES, TOKENS, UPLOADS, registered_model_key
 from chalicelib.store.transactions import RawItem
 
 MAX_LOOKS = 6  # until nothing more is wanted
@@ -183,7 +183,7 @@ class Examiner:
         found = upload_at(view, key.pk.partition("#")[2]).content if key.pk.startswith("UPLOAD#") else None
         if not is_unlisted or found is None:
             return
-        first, last = sorted(map(as_text, (found.listed_at, found.upload.expires_at)))
+        first, last = sorted(map(time_text, (found.listed_at, found.upload.expires_at)))
         is_listed = any(self._tables.has_upload_row(found.upload.id, first, last) for _ in range(2))
         if is_listed or self._tables.read([key]).seen(key) != view.seen(key):
             diagnoses[:] = [diagnosis for diagnosis in diagnoses if diagnosis.kind != Kind.UPLOAD_ROW]

@@ -9,7 +9,7 @@ import base64
 from collections.abc import Sequence
 
 from chalicelib.registry.doctor import Kind, in_words
-from chalicelib.registry.models import File, Head, ModelVersion
+from chalicelib.registry.models import File, Head, ModelVersion, time_text
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.uploads import StoredObject, Upload
 from chalicelib.store.doctor.claims import judge_claim
@@ -29,7 +29,6 @@ from chalicelib.store.keys import (
     NAMES,
     TOKENS,
     UPLOADS,
-    as_text,
     claim_key,
     exposed_name_key,
     listed_key,
@@ -246,7 +245,7 @@ def judge_upload(view: View, key: Key) -> list[Diagnosis]:
     named = name_at(view, name_key(upload.draft))
     diagnoses += _judge_belonging(key.pk, upload.rm_id, named)
     rows = [
-        _pointer(UPLOADS, f"{as_text(at)}#{upload.id}", key.pk) for at in (upload.expires_at, found.content.listed_at)
+        _pointer(UPLOADS, f"{time_text(at)}#{upload.id}", key.pk) for at in (upload.expires_at, found.content.listed_at)
     ]
     if all(view.item(_key_of(row)) is None for row in rows):
         put = Repair(_key_of(rows[0]), put=rows[0], assuming=(key,))

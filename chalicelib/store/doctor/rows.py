@@ -5,6 +5,7 @@ of a record that was lost stay: they are right again when it is brought back, an
 """
 
 from chalicelib.registry.doctor import Kind
+from chalicelib.registry.models import time_text
 from chalicelib.store.doctor.claims import judge_claim_row
 from chalicelib.store.doctor.contents import (
     NameContent,
@@ -20,7 +21,7 @@ from chalicelib.store.doctor.contents import (
 )
 from chalicelib.store.doctor.records import names_keys
 from chalicelib.store.doctor.views import Diagnosis, Key, Repair, View, in_registry, is_same, raw_of
-from chalicelib.store.keys import NAMES, as_text, catalog_keys, listed_key, number_key, registered_model_key, upload_key
+from chalicelib.store.keys import NAMES, catalog_keys, listed_key, number_key, registered_model_key, upload_key
 from chalicelib.store.schema import PointerItem
 
 
@@ -88,7 +89,7 @@ def judge_upload_row(view: View, key: Key) -> list[Diagnosis]:
         return _stray(view, Kind.STRAY_UPLOAD_ROW, key, owner)
     if not owner.content.is_open:
         return []
-    if time > as_text(owner.content.upload.expires_at):
+    if time > time_text(owner.content.upload.expires_at):
         return _stray(view, Kind.STRAY_UPLOAD_ROW, key, owner)
     right = raw_of(PointerItem(key.pk, key.sk, target=upload_key(upload_id)))
     if is_same(row, right):
