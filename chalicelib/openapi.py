@@ -171,7 +171,8 @@ def _parameters(operation: Operation) -> list[Json]:
         told = model.model_json_schema() if model else {"properties": {}}
         for name, schema in told["properties"].items():
             whole = _inlined(schema, told.get("$defs", {}))
-            parameters.append({"name": name, "in": place, **_described(_not_empty(whole))})
+            needed = {"required": True} if name in told.get("required", ()) else {}
+            parameters.append({"name": name, "in": place, **needed, **_described(_not_empty(whole))})
     if operation.query_prefix:
         parameters.append(_any_with(operation.query_prefix))
     return parameters

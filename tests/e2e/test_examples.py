@@ -44,7 +44,9 @@ def test_every_example_works_as_it_stands(stack, commands, tmp_path):
     variables["ID"] = typed(commands.pop("register_model"), status, **variables)
     assert status.read_text() == "201"
     # Deleting comes last, for the others need the model.
-    last = [commands.pop("abort_upload"), commands.pop("delete_model")]
+    last = [commands.pop("abort_upload"), commands.pop("delete_model"), commands.pop("revoke_token")]
+    variables["TOKEN_ID"] = json.loads(typed(commands.pop("create_token"), status, **variables))["id"]
+    assert status.read_text() == "201"
     variables["UPLOAD"] = json.loads(typed(commands.pop("open_upload"), status, **variables))["upload_id"]
     assert status.read_text() == "201"
 

@@ -138,6 +138,8 @@ def make_real(case: Any, model_id: str) -> None:
         del case.query[name]
     if "version" in case.query and case.operation.path == "/registered-models" and "name" not in case.query:
         del case.query["version"]
+    if case.operation.path == "/tokens/{token_id}/access":
+        make_question_real(case.query)
     if isinstance(case.body, dict) and "json" in (case.media_type or ""):
         make_json_real(case.body)
     elif isinstance(case.body, dict):
@@ -147,9 +149,19 @@ def make_real(case: Any, model_id: str) -> None:
             case.body["file"] = ARCHIVE
 
 
+def make_question_real(query: dict[str, Any]) -> None:
+    """About a model by its id, or by its name and project."""
+    if "model_id" in query or "name" not in query:
+        for name in ("name", "project_id", "project_name"):
+            query.pop(name, None)
+
+
 def make_json_real(body: dict[str, Any]) -> None:
-    """A small file needs its digest; a number needs a version."""
+    """A small file needs its digest; a number needs a version; a token lives, and a project is one."""
     if "file_name" in body:
         body.update(sha256="0" * 64, media_type="application/zip")
     if "aliases" in body:
         body["aliases"] = {"old": None}
+    if "role" in body:
+        body.pop("expires_at", None)
+        body["projects"] = [{"name": "vision"}]
