@@ -74,7 +74,7 @@ def test_a_bootstrap_of_something_else_says_what_is_needed(api: Api) -> None:
 
     assert json.loads(answer["Payload"].read()) == {
         "outcome": "refused",
-        "reason": "id, name and digest are needed; wrong: digest, id, name",
+        "reason": "Send id (26 of 0-9 and A-Z), name, and digest (SHA-256 of the token, in lower-case hexadecimal).",
     }
 
 

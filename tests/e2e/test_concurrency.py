@@ -56,6 +56,7 @@ def events_of(api: Api, model_id: str) -> list[Event]:
             seq=int(item["sk"]["S"]),
             action=Action(item["action"]["S"]),
             actor=Actor.model_validate_json(item["actor"]["S"]),
+            about=json.loads(item["about"]["S"]),
             **{name: item[name]["S"] for name in ("prev", "event_id", "at", "changes")},
         )
         for page in pages

@@ -1,17 +1,32 @@
 """The doctor as a function of its own: damage is found and repaired through AWS's Invoke, by its own permissions."""
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from infra.local.deploy import physical_names
-from tests.e2e.strict_stack import Api, unique
+from tests.e2e.strict_stack import Api, strictly_served, unique
 from tests.e2e.test_events_table import dynamodb_as
 from tests.stack import Stack
 
 Item = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def stack(new_stack: Callable[[], Stack]) -> Stack:
+    """Of its own: all that other tests left is too much to look at."""
+    own = new_stack()
+    own.start()
+    return own
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> Iterator[Api]:
+    with strictly_served(stack) as served:
+        yield served
 
 
 def invoked(stack: Stack, event: dict[str, Any]) -> dict[str, Any]:
