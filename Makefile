@@ -77,4 +77,4 @@ types: install  ## mypy --strict on what is shipped
 
 # Two at a time, each file in one process; a process that needs the emulator starts one of its own.
 test: lint types  ## Every check
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests

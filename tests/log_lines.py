@@ -5,6 +5,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jsonschema_rs
@@ -37,6 +38,7 @@ def _kind(line: Line) -> str:
     return "request_metrics" if "Requests" in line else f"{line['operation']}_metrics"
 
 
+@cache
 def _validator(kind: str) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator({"$ref": f"#/$defs/lines/{kind}", "$defs": SCHEMA["$defs"]})
 

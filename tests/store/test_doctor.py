@@ -9,10 +9,9 @@ import pytest
 from moto.backends import get_backend
 
 from chalicelib.registry.doctor import Kind
-from chalicelib.registry.models import Filters
+from chalicelib.registry.models import Filters, time_text
 from chalicelib.registry.uploads import UploadState
 from chalicelib.store.keys import (
-    as_text,
     claim_key,
     due_key,
     exposed_name_key,
@@ -701,7 +700,7 @@ def test_a_row_that_the_sweep_has_moved_is_looked_for(stage: Stage):
     visit = stage.visit()
 
     assert rows
-    assert as_text(stage.large.expires_at) < rows[0].partition("#")[0] < as_text(now.expires_at)
+    assert time_text(stage.large.expires_at) < rows[0].partition("#")[0] < time_text(now.expires_at)
     assert visit.findings == []
 
 

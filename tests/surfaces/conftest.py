@@ -23,10 +23,12 @@ from tests.log_lines import Line, captured
 
 Json = dict[str, Any]
 ID = "model-detector-v1"
+VALIDATORS: dict[str, jsonschema_rs.Draft202012Validator] = {}  # of the one document, by schema
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def document() -> Json:
+    """Made once, for it takes longer than most tests; nobody changes it."""
     return document_of(documentation.surfaces, "https://registry.example/api")
 
 
@@ -78,7 +80,10 @@ class Service:
             return
         schema = told["content"][answer.headers["Content-Type"].partition(";")[0]]["schema"]
         is_json = "json" in answer.headers["Content-Type"]
-        validator(self._document, schema).validate(json.loads(body) if is_json else body)
+        key = json.dumps(schema)
+        if key not in VALIDATORS:
+            VALIDATORS[key] = validator(self._document, schema)
+        VALIDATORS[key].validate(json.loads(body) if is_json else body)
 
 
 def validator(document: Json, schema: Json) -> jsonschema_rs.Draft202012Validator:
