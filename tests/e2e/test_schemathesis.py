@@ -27,7 +27,7 @@ from chalicelib.surfaces.documentation import documentation
 from tests.conftest import ARCHIVE
 from tests.e2e.strict_stack import Api
 
-MAX_SECONDS = 60
+MAX_SECONDS = 40
 MAX_EXAMPLES = 25
 CONFORMANCE = [
     status_code_conformance,

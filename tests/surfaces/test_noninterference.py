@@ -195,7 +195,7 @@ def new_world(controlled: None, service: Service) -> Callable[[], World]:
 
 
 @settings(
-    max_examples=8,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     database=None,
