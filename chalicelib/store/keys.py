@@ -13,6 +13,7 @@ MAX_LISTED_BYTES = 900
 META, NAMES, UPLOADS, SWEEP = "META", "NAMES", "UPLOADS", "SWEEP"
 TOKENS, BOOTSTRAP = "TOKENS", "BOOTSTRAP"
 TAG_SEPARATOR = "\x1f"
+NAME_END = "\x1f"
 
 
 def model_key(model_id: str) -> str:
@@ -35,9 +36,12 @@ def exposed_name_key(exposed_name: str) -> str:
 
 
 def listed_key(exposed_name: str, rm_id: str) -> str:
-    """Where a registered model stands in the list: a sort key may have 1,024 bytes."""
+    """Where a registered model stands in the list: a sort key may have 1,024 bytes.
+
+    What ends the name sorts before all that a name may hold, so that `cat` comes before `cat 2`.
+    """
     folded = exposed_name.casefold().encode()[:MAX_LISTED_BYTES].decode(errors="ignore")
-    return f"{folded}#{rm_id}"
+    return f"{folded}{NAME_END}{rm_id}"
 
 
 def upload_key(upload_id: str) -> str:

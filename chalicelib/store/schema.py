@@ -7,8 +7,8 @@
 | a version by its id | `MODEL#{id}` / `META`; before it an upload's hold, after it a tombstone, with the event head |
 | a registered model by project and name: data, counter, event head | `NAME#{sha256}` / `META` |
 | where a registered model's name is | `RM#{rm_id}` / `NAME` |
-| registered models in order of their exposed names | `NAMES` / `{exposed name, folded}#{rm_id}` |
-| those of a project, likewise | `NAMES#{sha256}` / `{exposed name, folded}#{rm_id}` |
+| registered models in order of their exposed names | `NAMES` / `{exposed name, folded}, 0x1F, {rm_id}` |
+| those of a project, likewise | `NAMES#{sha256}` / `{exposed name, folded}, 0x1F, {rm_id}` |
 | the versions of a registered model by number | `RM#{rm_id}` / `V#{number:010d}` |
 | all versions, newest first, and searches | `CATALOG#{0..3}` / `{published_at}#{id}`: what search reads, casefolded |
 | the versions of a project, likewise, for who may see only that | `PROJECT#{sha256}` / `{published_at}#{id}` |

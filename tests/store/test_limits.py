@@ -52,6 +52,14 @@ def test_projects_are_listed_together_in_order(bench: Bench) -> None:
     assert [model.exposed_name for model in listed(bench, both, 1)] == ["audio.name0", "vision.name1", "vision.name2"]
 
 
+def test_a_name_comes_before_those_that_it_begins(bench: Bench) -> None:
+    names = ["cat", "cat 2", "cat!", "cat-2", "cat.2", "cats"]
+    for name in reversed(names):
+        bench.register(name, id=f"model-number-{names.index(name):04}")
+
+    assert [model.name for model in listed(bench, Access())] == names
+
+
 def test_a_list_of_what_is_seen_does_not_read_all_there_is(bench: Bench) -> None:
     def calls(models: int) -> int:
         for number in range(models):

@@ -21,7 +21,15 @@ from chalicelib.store.doctor.contents import (
 )
 from chalicelib.store.doctor.records import names_keys
 from chalicelib.store.doctor.views import Diagnosis, Key, Repair, View, in_registry, is_same, raw_of
-from chalicelib.store.keys import NAMES, catalog_keys, listed_key, number_key, registered_model_key, upload_key
+from chalicelib.store.keys import (
+    NAME_END,
+    NAMES,
+    catalog_keys,
+    listed_key,
+    number_key,
+    registered_model_key,
+    upload_key,
+)
 from chalicelib.store.schema import PointerItem
 
 
@@ -52,7 +60,7 @@ def judge_pointer_row(view: View, key: Key) -> list[Diagnosis]:
 
 
 def judge_names_row(view: View, key: Key) -> list[Diagnosis]:
-    rm_id = key.sk.rpartition("#")[2]
+    rm_id = key.sk.rpartition(NAME_END)[2]
     owner = _listed(view, key, rm_id)
     if owner.content:
         model = owner.content.model
