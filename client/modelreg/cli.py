@@ -146,6 +146,15 @@ def _build() -> typer.Typer:
         name=PROGRAM, cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=exits.epilog()
     )
     app.callback()(_root)
+    # In the order of the help and of the page.
+    _add_models(app)
+    _add_access(app)
+    _add_setup(app)
+    return app
+
+
+def _add_models(app: typer.Typer) -> None:
+    """What everybody does: publish, find, fetch and change."""
     app.command("push")(publish.push)
     app.command("pull")(fetch.pull)
     app.command("ls")(look.list_models)
@@ -166,6 +175,9 @@ def _build() -> typer.Typer:
     uploads.command("abort")(publish.abort_upload)
     app.add_typer(uploads, name="uploads")
 
+
+def _add_access(app: typer.Typer) -> None:
+    """Who may do what, who did it, and what its operators need."""
     token = _group("Tokens: who may do what. Only for admins without limits.")
     token.command("create")(tokens.create)
     token.command("ls")(tokens.list_tokens)
@@ -185,6 +197,9 @@ def _build() -> typer.Typer:
     app.add_typer(admin, name="admin")
     app.command("doctor")(operate.doctor)
 
+
+def _add_setup(app: typer.Typer) -> None:
+    """Which registry, and as whom."""
     app.command("login")(setup.login)
     config = _group(inspect.getdoc(setup.show_config) or "", invoke_without_command=True)
     config.callback()(setup.show_config)
@@ -192,7 +207,6 @@ def _build() -> typer.Typer:
     config.command("unset")(setup.unset_config)
     config.command("path")(setup.show_path)
     app.add_typer(config, name="config")
-    return app
 
 
 app = _build()
