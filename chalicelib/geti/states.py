@@ -1,0 +1,190 @@
+"""What the registry remembers of a Geti server: runs of the sync, projects, models, imports that were asked for.
+
+`store/geti.py` keeps these; the rules are in syncing.py and importing.py.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from chalicelib.geti.records import OriginState
+from chalicelib.registry.access import Actor
+from chalicelib.registry.models import Frozen, QualifiedName
+
+MAX_TOLD = 100  # models that a report names; its counts are exact
+# Who acts when nobody asked.
+SYNC = Actor(kind="system", name="geti-sync")
+
+
+class Told(Frozen):
+    """One model (or project) of a report, and why."""
+
+    id: str
+    why: str
+
+
+class Counts(Frozen):
+    """What a run did with models: those it saw, those it had not seen before, and what became of them."""
+
+    seen: int = 0
+    new: int = 0
+    imported: int = 0
+    skipped: int = 0
+    failed: int = 0
+    marked: int = 0
+
+
+class Outcome(StrEnum):
+    """How a run ended: all done; some of it failed, or was not seen; nothing could be done."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+class Run(Frozen):
+    """A run of the sync: first it looks through the projects, from `position` on, and queues; then imports end.
+
+    `position` is the id of the project that was done last: they are taken in order of their ids. `counts` are those of
+    the looking; what becomes of the imports is counted apart until the run ends. `requests` were sent to Geti.
+    """
+
+    id: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: Outcome | None = None
+    is_dry: bool = False
+    is_full: bool = False
+    is_asked_for: bool = False
+    position: str = ""
+    has_looked: bool = False
+    counts: Counts = Counts()
+    skipped: tuple[Told, ...] = ()
+    failed: tuple[Told, ...] = ()
+    requests: int = 0
+
+    @property
+    def subject(self) -> str:
+        """Whose trail it belongs to."""
+        return self.id
+
+    @property
+    def qualified_name(self) -> QualifiedName | None:
+        """Of no model: only an admin without limits sees it."""
+        return None
+
+
+class Memory(Frozen):
+    """What one run leaves to the next.
+
+    jobs_until and jobs_seen: the end of the job that ended last, and the ids of those that ended shortly before it.
+    refused_token: a digest of the token that Geti refused at refused_at.
+    """
+
+    full_at: datetime | None = None
+    jobs_until: datetime | None = None
+    jobs_seen: tuple[str, ...] = ()
+    refused_token: str | None = None
+    refused_at: datetime | None = None
+
+
+class Lease(Frozen):
+    """The right to act as the run; whoever takes it next has a higher fence, and this one's writes fail then."""
+
+    server_id: str
+    run_id: str
+    fence: int
+
+
+class RunStatus(Frozen):
+    """A run with what became of its imports so far. `outstanding` have no outcome yet; `failures` are capped."""
+
+    run: Run
+    is_leased: bool
+    outstanding: int = 0
+    imported: int = 0
+    failed: int = 0
+    failures: tuple[Told, ...] = ()
+
+
+class ProjectState(Frozen):
+    """A project as it was looked at last: per trained version, a digest of what was looked at and how.
+
+    A version whose digest is missing or another one is looked at again. `missing`: known ones that the last complete
+    listing did not have. `is_missing`: the last complete listing did not have the project itself.
+    """
+
+    id: str
+    name: str
+    digests: Mapping[str, str] = {}
+    missing: tuple[str, ...] = ()
+    is_missing: bool = False
+
+
+class ItemState(StrEnum):
+    """What is being done about a model: waits in the queue, is there, failed and is tried again, is given up."""
+
+    QUEUED = "queued"
+    IMPORTED = "imported"
+    FAILED = "failed"
+    PARKED = "parked"
+
+
+class Item(Frozen):
+    """A model of Geti that the registry imports or has imported; its id there is that of the registered version.
+
+    `due_at`: when to try again, or to look whether the queue lost it; None when nothing is to be done. `run_id`: the
+    run that waits for it. `misses`: complete listings in a row that did not have it.
+    """
+
+    project_id: str
+    group_id: str
+    base_model_id: str
+    model_id: str
+    state: ItemState = ItemState.QUEUED
+    attempts: int = 0
+    why: str | None = None
+    due_at: datetime | None = None
+    run_id: str | None = None
+    origin_state: OriginState = OriginState.PRESENT
+    misses: int = 0
+
+
+class Order(Frozen):
+    """A message of the queue: import this model.
+
+    `tries` counts the ones that failed in a row, `waits` how often it had to wait for its turn. `import_id`: the
+    request that waits for the outcome; `by`: who asked, the sync itself if nobody did.
+    """
+
+    server_id: str
+    project_id: str
+    group_id: str
+    model_id: str
+    import_id: str | None = None
+    by: Actor = SYNC
+    tries: int = 0
+    waits: int = 0
+
+
+class ImportedModel(Frozen):
+    """What became of one model of a request. `why`: of what failed."""
+
+    id: str
+    outcome: Literal["pending", "registered", "exists", "failed"] = "pending"
+    why: str | None = None
+
+
+class Import(Frozen):
+    """A request to import models of a project, with an outcome for each."""
+
+    id: str
+    project_id: str
+    project_name: str
+    asked_at: datetime
+    models: tuple[ImportedModel, ...]
+
+    @property
+    def is_done(self) -> bool:
+        return all(model.outcome != "pending" for model in self.models)
