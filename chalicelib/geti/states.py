@@ -108,18 +108,26 @@ class RunStatus(Frozen):
     failures: tuple[Told, ...] = ()
 
 
-class ProjectState(Frozen):
-    """A project as it was looked at last: per trained version, a digest of what was looked at and how.
+class Looked(Frozen):
+    """A trained version as it was looked at last: a digest of what was seen and by which rules, and of how many models.
 
-    A version whose digest is missing or another one is looked at again. `missing`: known ones that the last complete
-    listing did not have. `is_missing`: the last complete listing did not have the project itself.
+    Both are of what is final: a version with models that Geti is not done with is not remembered.
+    """
+
+    digest: str
+    models: int
+
+
+class ProjectState(Frozen):
+    """A project as it was looked at last. A version that is not in `looked`, or by another digest, is looked at again.
+
+    `missing`: trained versions that hold imported models and were not in the last complete listing.
     """
 
     id: str
     name: str
-    digests: Mapping[str, str] = {}
+    looked: Mapping[str, Looked] = {}
     missing: tuple[str, ...] = ()
-    is_missing: bool = False
 
 
 class ItemState(StrEnum):
