@@ -4,6 +4,7 @@ Everything is checked when it is first asked for, and an error names the variabl
 """
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Literal
@@ -103,10 +104,10 @@ class Settings(BaseModel):
         """The base URL: https unless told otherwise, which is allowed on this machine only, for a token goes there."""
         if host is None:
             return None
+        if not re.fullmatch(r"(https?://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?/?", host):
+            raise ValueError("must be a host, host:port or https://host:port, without a path")
         url = host.rstrip("/") if "://" in host else f"https://{host.rstrip('/')}"
         place = urlsplit(url)
-        if place.scheme not in ("http", "https") or not place.hostname or place.path or place.query or place.username:
-            raise ValueError("must be a host, host:port or https://host:port, without a path")
         if place.scheme == "http" and place.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise ValueError("must be https: plain http would show the token to the network")
         _ = place.port  # raises ValueError for a port that is none
