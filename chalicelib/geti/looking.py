@@ -11,17 +11,18 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 
 from chalicelib.geti.errors import GetiBusy, GetiError, GetiForbidden, GetiGone, GetiMisconfigured, GetiUnauthorized
 from chalicelib.geti.marking import Marking
 from chalicelib.geti.ports import Server, SyncStore, Work
-from chalicelib.geti.records import BaseModel, Group, OptimizedModel, Project
+from chalicelib.geti.records import BaseModel, Group, OptimizedModel, OriginState, Project
 from chalicelib.geti.selection import Selection
 from chalicelib.geti.states import Item, ItemState, Lease, Looked, Memory, Order, ProjectState, Run
 from chalicelib.geti.tally import Tally
 
-LOST_AFTER = timedelta(hours=6)  # when the queue is taken to have lost an order
+# When an order may have been lost: no earlier than the lease of a run ends that was interrupted before it sent it. While
+# imports go on, no other run begins, so that what only waits is not sent twice.
+LOST_AFTER = timedelta(seconds=1200)
 DUE_AT_ONCE = 100
 SAVED_EVERY = 25  # projects without any news; with news, after each
 BUSY_IN_A_ROW = 3  # projects; then Geti is down
@@ -156,6 +157,7 @@ class Visit:
         self._looked: dict[str, Looked] = {}
         self._absent: set[str] = set()  # models that their trained version does not list any more
         self._has_queued = False
+        self._read: Mapping[str, Item] | None = None
 
     def has_news(self) -> bool:
         """Look, and keep what was seen; whether anything was to be done."""
@@ -230,14 +232,18 @@ class Visit:
             self._work.queue(item)
             self._has_queued = True
 
-    @cached_property
+    @property
     def _items(self) -> Mapping[str, Item]:
         """What is known of the project's models; read if something changed."""
-        return {item.model_id: item for item in self._work.store.items(self._project.id)}
+        if self._read is None:
+            self._read = {item.model_id: item for item in self._work.store.items(self._project.id)}
+        return self._read
 
     def _find_missing(self, listed: Set[str]) -> tuple[str, ...]:
         was_missing = self._before.missing if self._before else ()
-        if not (self._known.keys() - listed or self._absent or was_missing or self._work.run.is_full):
+        # What comes back is looked into anew, so that its items are read by now.
+        is_back = any(item.misses or item.origin_state != OriginState.PRESENT for item in (self._read or {}).values())
+        if not (self._known.keys() - listed or self._absent or was_missing or is_back or self._work.run.is_full):
             return ()
         items = tuple(self._items.values())
         present = {item.model_id for item in items if item.base_model_id in listed} - self._absent

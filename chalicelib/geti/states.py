@@ -47,7 +47,8 @@ class Run(Frozen):
     """A run of the sync: first it looks through the projects, from `position` on, and queues; then imports end.
 
     `position` is the id of the project that was done last: they are taken in order of their ids. `counts` are those of
-    the looking; what becomes of the imports is counted apart until the run ends. `requests` were sent to Geti.
+    the looking; what becomes of the imports is counted apart until the run ends. `requests` were sent to Geti;
+    `is_refused`: which did not accept the token.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Run(Frozen):
     skipped: tuple[Told, ...] = ()
     failed: tuple[Told, ...] = ()
     requests: int = 0
+    is_refused: bool = False
 
     @property
     def subject(self) -> str:
@@ -106,6 +108,26 @@ class RunStatus(Frozen):
     imported: int = 0
     failed: int = 0
     failures: tuple[Told, ...] = ()
+
+    def finished(self, at: datetime) -> Run:
+        """The run as it ends now, with its final counts. What is outstanding then has failed."""
+        run = self.run
+        gone: tuple[Told, ...] = ()
+        if self.outstanding:
+            why = f"no more was heard of {self.outstanding} imports; what becomes of them is not counted"
+            gone = (Told(id="imports", why=why),)
+        counts = run.counts.model_copy(
+            update={"imported": self.imported, "failed": run.counts.failed + self.failed + self.outstanding}
+        )
+        usual = Outcome.PARTIAL if counts.failed else Outcome.OK
+        return run.model_copy(
+            update={
+                "finished_at": max(at, run.started_at),
+                "outcome": run.outcome if run.outcome in (Outcome.PARTIAL, Outcome.FAILED) else usual,
+                "counts": counts,
+                "failed": (*run.failed, *gone, *self.failures)[:MAX_TOLD],
+            }
+        )
 
 
 class Looked(Frozen):
@@ -185,12 +207,13 @@ class ImportedModel(Frozen):
 
 
 class Import(Frozen):
-    """A request to import models of a project, with an outcome for each."""
+    """A request to import models of a project, with an outcome for each. `asked_by`: the id of the token that asked."""
 
     id: str
     project_id: str
     project_name: str
     asked_at: datetime
+    asked_by: str | None = None
     models: tuple[ImportedModel, ...]
 
     @property

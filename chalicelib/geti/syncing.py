@@ -93,7 +93,7 @@ class Syncing:
     def _worked_on(self, lease: Lease, run: Run, memory: Memory, at: datetime, is_time_left: Callable[[], bool]) -> Run:
         if self._is_refused(run, memory, at):
             why = f"Geti refused this token at {memory.refused_at:%Y-%m-%d %H:%M} UTC; it is tried again after an hour"
-            return self._ended(lease, run, memory, why)
+            return self._ended(lease, run, memory, why, is_refused=True)
         asked_before = self._server.requests
         is_full = run.is_full or memory.full_at is None or at - memory.full_at >= FULL_EVERY
         run = run.model_copy(update={"is_full": is_full})
@@ -116,9 +116,8 @@ class Syncing:
             run = self._counted(look(work, memory, is_time_left), asked_before)
         except GetiUnauthorized as exc:
             refused = {"refused_token": self._token_digest(), "refused_at": at}
-            return self._ended(
-                lease, self._counted(work.told, asked_before), memory.model_copy(update=refused), str(exc)
-            )
+            memory = memory.model_copy(update=refused)
+            return self._ended(lease, self._counted(work.told, asked_before), memory, str(exc), is_refused=True)
         except GetiError as exc:
             return self._ended(lease, self._counted(work.told, asked_before), memory, str(exc))
         if run.has_looked and not run.is_dry:
@@ -133,11 +132,12 @@ class Syncing:
             return False
         return self._token_digest() == memory.refused_token
 
-    def _ended(self, lease: Lease, run: Run, memory: Memory, why: str) -> Run:
+    def _ended(self, lease: Lease, run: Run, memory: Memory, why: str, *, is_refused: bool = False) -> Run:
         """A run that could not go on, and will not."""
         failed = (Told(id="geti", why=why), *run.failed)
         counts = run.counts.model_copy(update={"failed": run.counts.failed + 1})
         ended = {"has_looked": True, "outcome": Outcome.FAILED, "failed": failed, "counts": counts}
+        ended["is_refused"] = is_refused
         run = run.model_copy(update=ended)
         self._store.release(lease, run, memory)
         return run

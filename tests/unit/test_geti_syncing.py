@@ -1,0 +1,572 @@
+"""The sync on a simulated Geti: what it asks, what it queues, what it concludes and what it does not."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from chalicelib.geti.ports import SyncRunning
+from chalicelib.geti.records import OriginState
+from chalicelib.geti.selection import Selection
+from chalicelib.geti.states import Counts, Outcome
+from chalicelib.registry.errors import Unavailable
+from tests.conftest import ALICE
+from tests.geti_sync import ALL, SyncStage
+from tests.simulators.geti import GetiServer, World, token_of
+
+CONNECTING = {"product_info": 1, "token_organization": 1, "workspaces": 1}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def geti(world: World) -> Iterator[GetiServer]:
+    with GetiServer(world, profile="2.13") as server:
+        yield server
+
+
+@pytest.fixture
+def sync(geti: GetiServer) -> SyncStage:
+    return SyncStage(geti)
+
+
+def asked(geti: GetiServer) -> Counter[str]:
+    """What was asked since the last time, finding out what answers left out."""
+    counts = Counter(geti.counts) - Counter(CONNECTING)
+    geti.requests.clear()
+    return counts
+
+
+# What is taken
+
+
+def test_what_is_new_is_queued_and_ends_the_run_with_its_report(world: World, sync: SyncStage) -> None:
+    model = world.project().group().train()
+
+    sync.run()
+    sync.work_off()
+
+    wanted = {model[spec].id for spec in ("FP16+XAI", "FP32", "FP16")}
+    assert set(sync.registered) == wanted
+    [run] = sync.finished
+    assert run.counts == Counts(seen=4, new=3, imported=3, skipped=1)
+    assert run.outcome == Outcome.OK
+    assert [(told.id, told.why) for told in run.skipped] == [(model["ONNX FP32"].id, "it is not in OpenVINO format")]
+
+
+def test_a_run_goes_on_until_its_imports_have_ended(world: World, sync: SyncStage) -> None:
+    world.project().group().train()
+
+    sync.run()
+    status = sync.syncing.status()
+
+    assert sync.finished == []
+    assert status
+    assert (status.run.has_looked, status.outstanding) == (True, 3)
+    with pytest.raises(SyncRunning):
+        sync.syncing.ask(is_dry=False, is_full=False)
+
+
+def test_nothing_new_costs_two_lists_and_the_jobs(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    world.populate(projects=7, groups=2, versions=2)
+    sync.run()
+    sync.work_off()
+    asked(geti)
+
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    assert asked(geti) == {"projects": 1, "jobs": 1, "model_groups": 7}
+    assert sync.finished[-1].counts == Counts(seen=7 * 4 * 4)
+    assert geti.downloads == []
+
+
+def test_a_new_version_costs_one_request_more(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    projects = world.populate(projects=3, groups=1, versions=3)
+    sync.run()
+    sync.work_off()
+    asked(geti)
+    model = projects[1].groups[0].train()
+
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    # The job of its training makes the others of the project be looked at again too.
+    assert asked(geti) == {"projects": 1, "jobs": 1, "model_groups": 3, "model": 4}
+    assert {order.model_id for order, _ in sync.work.orders} == {model[s].id for s in ("FP16+XAI", "FP32", "FP16")}
+
+
+def test_a_model_under_an_unchanged_listing_is_found_by_its_job(world: World, sync: SyncStage) -> None:
+    model = world.project().group().train()
+    sync.run()
+    sync.work_off()
+
+    int8 = model.optimize("INT8")
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    assert [order.model_id for order, _ in sync.work.orders] == [int8.id]
+
+
+def test_a_job_is_news_only_once(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    model = world.project().group().train()
+    sync.run()
+    model.optimize("INT8")
+    for _ in range(2):
+        sync.work_off()
+        sync.pass_by(minutes=15)
+        sync.run()
+        geti.requests.clear()
+
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    assert asked(geti) == {"projects": 1, "jobs": 1, "model_groups": 1}
+
+
+def test_without_jobs_the_daily_look_at_everything_finds_it(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    geti.fail("jobs", "no_route")
+    model = world.project().group().train()
+    sync.run()
+    sync.work_off()
+    int8 = model.optimize("INT8")
+
+    sync.pass_by(minutes=15)
+    sync.run()
+    at_once = list(sync.work.orders)
+    sync.pass_by(hours=24)
+    sync.run()
+
+    assert at_once == []
+    assert [order.model_id for order, _ in sync.work.orders] == [int8.id]
+
+
+def test_what_geti_is_not_done_with_is_looked_at_again(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    geti.fail("jobs", "no_route")
+    model = world.project().group().train(optimized=["FP16"])
+    late = model.optimize("INT8", status="NOT_READY")
+    sync.run()
+    sync.work_off()
+
+    late.status = "SUCCESS"
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    assert [order.model_id for order, _ in sync.work.orders] == [late.id]
+
+
+def test_other_rules_have_everything_looked_at_again(world: World, sync: SyncStage) -> None:
+    model = world.project().group().train()
+    sync.selection = Selection(models="all", precisions=("FP16",), xai="exclude")
+    sync.run()
+    sync.work_off()
+
+    sync.selection = ALL
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    assert {order.model_id for order, _ in sync.work.orders} == {model["FP32"].id, model["FP16+XAI"].id}
+
+
+def test_a_project_that_is_not_selected_is_not_asked_about(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    world.project("Bottle caps").group().train()
+    other = world.project("Secret")
+    other.group().train()
+    sync.selection = Selection(excluded_projects=("secret",))
+
+    sync.run()
+
+    assert asked(geti)["model_groups"] == 1
+    assert other.id not in {order.project_id for order, _ in sync.work.orders}
+
+
+def test_what_was_deleted_in_the_registry_is_not_brought_back(world: World, sync: SyncStage) -> None:
+    model = world.project().group().train(optimized=["FP16"])
+    sync.run()
+    sync.work_off()
+    sync.registry.delete(model["FP16"].id, ALICE)
+
+    sync.pass_by(minutes=15)
+    sync.run(is_full=True)
+
+    assert sync.work.orders == []
+    assert sync.finished[-1].counts.new == 0
+
+
+def test_geti_3_needs_no_details(sync: SyncStage) -> None:
+    world = World("3")
+    first = world.project().group().train()
+    with GetiServer(world, profile="3") as geti:
+        sync.geti = geti
+
+        sync.run()
+
+        assert [order.model_id for order, _ in sync.work.orders] == [first["FP16"].id]
+        assert "model" not in geti.counts
+
+
+# Dry and interrupted
+
+
+def test_a_dry_run_tells_what_it_would_do_and_changes_nothing(world: World, sync: SyncStage) -> None:
+    world.project().group().train()
+
+    sync.run(is_dry=True)
+
+    [run] = sync.finished
+    assert (run.is_dry, run.counts) == (True, Counts(seen=4, new=3, skipped=1))
+    assert (sync.work.orders, sync.store.kept, sync.store.projects()) == ([], {}, {})
+
+
+def test_a_run_stops_in_time_and_the_next_one_goes_on_there(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    world.populate(projects=6)
+    looks = iter([True, True, True, False])
+
+    stopped = sync.run(lambda: next(looks))
+    queued = len(sync.work.orders)
+    asked(geti)
+    sync.run()
+    sync.work_off()
+
+    assert stopped
+    assert not stopped.has_looked
+    assert 0 < queued < 18
+    assert asked(geti)["model_groups"] == 6 - queued // 3
+    [run] = sync.finished
+    assert run.id == stopped.id
+    assert run.counts == Counts(seen=24, new=18, imported=18, skipped=6)
+
+
+def test_only_one_run_looks_at_a_time(world: World, sync: SyncStage) -> None:
+    world.project().group().train()
+    inner: list[object] = []
+
+    def begin_another() -> bool:
+        inner.append(sync.syncing.run(None, lambda: True))
+        return True
+
+    sync.run(begin_another)
+
+    assert inner
+    assert set(inner) == {None}
+
+
+def test_a_run_that_lost_its_lease_writes_nothing_more(world: World, sync: SyncStage) -> None:
+    world.populate(projects=3)
+    states: list[object] = []
+
+    def be_late() -> bool:
+        if not states:
+            sync.pass_by(minutes=21)
+            sync.syncing.run(None, lambda: True)
+            states.append(dict(sync.store.kept))
+        return True
+
+    lost = sync.run(be_late)
+
+    assert lost is None
+    assert states == [sync.store.kept]
+
+
+def test_an_order_that_the_queue_did_not_take_is_sent_by_the_next_run(world: World, sync: SyncStage) -> None:
+    world.project().group().train()
+    sync.work.is_down = True
+    with pytest.raises(Unavailable):
+        sync.run()
+
+    sync.work.is_down = False
+    sync.pass_by(minutes=21)
+    sync.run()
+    sync.work_off()
+
+    [run] = sync.finished
+    assert run.counts == Counts(seen=4, new=3, imported=3, skipped=1)
+
+
+def test_an_order_that_the_queue_lost_is_sent_again(world: World, sync: SyncStage) -> None:
+    model = world.project().group().train(optimized=["FP16"])
+    sync.run()
+    sync.work.orders.clear()
+
+    sync.pass_by(hours=7)
+    sync.run()
+    sync.work_off()
+
+    assert set(sync.registered) == {model["FP16"].id}
+    assert [run.outcome for run in sync.store.finished] == [Outcome.PARTIAL, Outcome.OK]
+
+
+def test_what_failed_is_tried_again_when_it_is_time(world: World, sync: SyncStage) -> None:
+    model = world.project().group().train(optimized=["FP16"])
+    sync.run()
+    sync.work_off(fails={model["FP16"].id: "Geti was busy."})
+
+    sync.pass_by(minutes=15)
+    sync.run()
+    too_early = list(sync.work.orders)
+    sync.pass_by(minutes=60)
+    sync.run()
+    sync.work_off()
+
+    assert too_early == []
+    assert set(sync.registered) == {model["FP16"].id}
+    assert [run.outcome for run in sync.finished] == [Outcome.PARTIAL, Outcome.OK, Outcome.OK]
+    assert [(told.id, told.why) for told in sync.finished[0].failed] == [(model["FP16"].id, "Geti was busy.")]
+
+
+# What goes wrong
+
+
+def test_a_refused_token_ends_the_run_and_is_left_alone_for_an_hour(
+    world: World, geti: GetiServer, sync: SyncStage
+) -> None:
+    world.populate(projects=5)
+    geti.fail("model_groups", "expired", after=2)
+    sync.run()
+    asked(geti)
+
+    sync.work_off()
+    sync.pass_by(minutes=15)
+    sync.run()
+    not_asked = asked(geti)
+    sync.pass_by(minutes=50)
+    sync.run()
+
+    first = sync.finished[0]
+    assert (first.outcome, first.is_refused, first.counts.failed) == (Outcome.FAILED, True, 1)
+    assert not_asked == {}
+    assert asked(geti)["projects"] == 1
+
+
+def test_another_token_is_tried_at_once(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    world.project().group().train()
+    geti.fail("projects", "expired", times=1)
+    sync.run()
+
+    geti.token = token_of(bytes(32))
+    sync.pass_by(minutes=15)
+    sync.run()
+    sync.work_off()
+
+    assert len(sync.registered) == 3
+
+
+def test_who_asks_is_not_kept_waiting_by_an_earlier_refusal(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    world.project().group().train()
+    geti.fail("projects", "expired", times=1)
+    sync.run()
+
+    sync.run(is_full=False)
+    sync.work_off()
+
+    assert len(sync.registered) == 3
+
+
+def test_a_forbidden_project_is_told_and_the_others_are_synced(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    first, second = world.populate(projects=2)
+    geti.fail("model_groups", "forbidden", project=first.id)
+
+    sync.run()
+    sync.work_off()
+
+    [run] = sync.finished
+    assert run.outcome == Outcome.PARTIAL
+    assert [told.id for told in run.failed] == [first.id]
+    assert len(sync.registered) == 3
+    assert {item.project_id for item in sync.store.kept.values()} == {second.id}
+
+
+def test_a_geti_that_is_down_is_left_alone_after_three_projects(
+    world: World, geti: GetiServer, sync: SyncStage
+) -> None:
+    world.populate(projects=9)
+    geti.fail("model_groups", "server_error")
+
+    sync.run()
+
+    [run] = sync.finished
+    assert run.outcome == Outcome.PARTIAL
+    assert run.counts.failed == 4
+    assert "does not answer any more" in run.failed[-1].why
+
+
+def test_what_is_no_geti_fails_the_run(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    world.project().group().train()
+    geti.fail("projects", "html")
+
+    sync.run()
+
+    [run] = sync.finished
+    assert run.outcome == Outcome.FAILED
+    assert run.counts == Counts(failed=1)
+
+
+def test_a_list_that_is_not_complete_concludes_nothing(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    world.populate(projects=2)
+    sync.run()
+    sync.work_off()
+    geti.fail("projects", "server_error")
+
+    for _ in range(3):
+        sync.pass_by(minutes=15)
+        sync.run()
+
+    assert all(item.misses == 0 for item in sync.store.kept.values())
+
+
+# What is gone
+
+
+def origins(sync: SyncStage) -> set[OriginState]:
+    return {item.origin_state for item in sync.store.kept.values()}
+
+
+def marks(sync: SyncStage) -> set[str | None]:
+    return {version.tags.get("geti.origin_state") for version in sync.registered.values()}
+
+
+@pytest.mark.parametrize("what", ["project", "group", "model"])
+def test_what_is_missing_twice_and_is_not_there_is_marked_and_stays(
+    world: World, geti: GetiServer, sync: SyncStage, what: str
+) -> None:
+    model = world.project().group().train()
+    sync.run()
+    sync.work_off()
+    {"project": model.group.project, "group": model.group, "model": model}[what].delete()
+
+    states = []
+    for _ in range(3):
+        sync.pass_by(minutes=15)
+        sync.run()
+        states.append(marks(sync))
+
+    assert states == [{None}, {"deleted"}, {"deleted"}]
+    assert len(sync.registered) == 3
+    assert all(version.tags["mine"] == "kept" for version in sync.registered.values())
+    assert [run.counts.marked for run in sync.finished] == [0, 0, 3, 0]
+
+
+def test_one_optimized_model_that_is_gone_is_marked_alone(world: World, sync: SyncStage) -> None:
+    model = world.project().group().train()
+    sync.run()
+    sync.work_off()
+    gone = model["FP32"]
+    model.optimized.remove(gone)
+
+    for _ in range(2):
+        sync.pass_by(hours=25)
+        sync.run()
+
+    marked = {model_id for model_id, version in sync.registered.items() if "geti.origin_state" in version.tags}
+    assert marked == {gone.id}
+
+
+def test_a_project_that_the_user_may_not_see_any_more_is_unreachable(
+    world: World, geti: GetiServer, sync: SyncStage
+) -> None:
+    project = world.project()
+    project.group().train()
+    sync.run()
+    sync.work_off()
+    project.is_hidden = True
+    geti.fail("model", "forbidden")
+
+    for _ in range(2):
+        sync.pass_by(minutes=15)
+        sync.run()
+
+    assert marks(sync) == {"unreachable"}
+    assert origins(sync) == {OriginState.UNREACHABLE}
+
+
+def test_what_is_there_again_loses_its_mark(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    project = world.project()
+    project.group().train()
+    sync.run()
+    sync.work_off()
+    project.is_hidden = True
+    geti.fail("model", "forbidden")
+    for _ in range(2):
+        sync.pass_by(minutes=15)
+        sync.run()
+
+    project.is_hidden = False
+    geti.heal()
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    assert marks(sync) == {None}
+    assert origins(sync) == {OriginState.PRESENT}
+    assert len(sync.registered) == 3
+
+
+def test_missing_once_is_no_reason(world: World, sync: SyncStage) -> None:
+    project = world.project()
+    project.group().train()
+    sync.run()
+    sync.work_off()
+
+    for is_hidden in (True, False, True, False):
+        project.is_hidden = is_hidden
+        sync.pass_by(minutes=15)
+        sync.run()
+
+    assert marks(sync) == {None}
+
+
+def test_what_is_not_listed_but_there_is_not_marked(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    project = world.project()
+    project.group().train(optimized=["FP16"])
+    sync.run()
+    sync.work_off()
+    project.is_hidden = True
+    geti.on("model", lambda: setattr(project, "is_hidden", False))
+    asked(geti)
+
+    for _ in range(2):
+        sync.pass_by(minutes=15)
+        sync.run()
+
+    assert asked(geti)["model"] == 1
+    assert (marks(sync), origins(sync)) == ({None}, {OriginState.PRESENT})
+
+
+def test_a_busy_geti_leaves_the_question_open(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    model = world.project().group().train()
+    sync.run()
+    sync.work_off()
+    model.delete()
+    geti.fail("model", "server_error")
+    for _ in range(3):
+        sync.pass_by(minutes=15)
+        sync.run()
+    before = marks(sync)
+
+    geti.heal()
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    assert (before, marks(sync)) == ({None}, {"deleted"})
+
+
+# The scale of the contract
+
+
+def test_250_projects_are_looked_at_with_few_requests(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    world.populate(projects=250, groups=3, versions=4)
+    sync.run()
+    first = asked(geti)
+    sync.work_off()
+
+    sync.pass_by(minutes=15)
+    sync.run()
+    second = asked(geti)
+
+    jobs = -(-len(world.jobs) // 100)
+    assert first == {"projects": 3, "jobs": jobs, "model_groups": 250, "model": 3000}
+    assert second["projects"] + second["model_groups"] + second["model"] == 3 + 250
+    assert set(second) == {"projects", "jobs", "model_groups"}
+    assert [run.counts.imported for run in sync.finished] == [9000, 0]
