@@ -56,3 +56,8 @@ class GetiRefused(GetiError):
 
 class GetiBusy(GetiError):
     code = "geti_busy"
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None, is_lasting: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds  # as Geti asks for
+        self.is_lasting = is_lasting  # not over within minutes
