@@ -16,7 +16,7 @@ from chalicelib.geti.syncing import Syncing
 from chalicelib.geti.transport import Transport
 from chalicelib.registry.models import ModelVersion
 from chalicelib.registry.service import Registry
-from tests.conftest import Announced, Clock, draft, parcel, ulids
+from tests.conftest import ALICE, Announced, Clock, draft, parcel, ulids
 from tests.geti_memory import ImportsInMemory, SyncInMemory, WorkInMemory
 from tests.memory import MemoryBlobs, MemoryCatalog
 from tests.simulators.geti import GetiServer
@@ -60,7 +60,7 @@ class SyncStage:
 
     def run(self, is_time_left: Callable[[], bool] = lambda: True, **asked: bool) -> Run | None:
         """One invocation of the function: by the schedule, or as somebody asked for it."""
-        run_id = self.syncing.ask(**{"is_dry": False, "is_full": False, **asked}).id if asked else None
+        run_id = self.syncing.ask(ALICE, **{"is_dry": False, "is_full": False, **asked}).id if asked else None
         return self.syncing.run(run_id, is_time_left)
 
     def work_off(self, fails: Mapping[str, str] | None = None) -> None:

@@ -20,7 +20,7 @@ from chalicelib.geti.selection import Selection
 from chalicelib.geti.states import Item, ItemState, Lease, Looked, Memory, Order, ProjectState, Run
 from chalicelib.geti.tally import Tally
 
-# When an order may have been lost: no earlier than the lease of a run ends that was interrupted before it sent it. While
+# When an order may have been lost: not before the lease of a run is over that was interrupted before it sent it. While
 # imports go on, no other run begins, so that what only waits is not sent twice.
 LOST_AFTER = timedelta(seconds=1200)
 DUE_AT_ONCE = 100

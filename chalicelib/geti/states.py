@@ -48,7 +48,7 @@ class Run(Frozen):
 
     `position` is the id of the project that was done last: they are taken in order of their ids. `counts` are those of
     the looking; what becomes of the imports is counted apart until the run ends. `requests` were sent to Geti;
-    `is_refused`: which did not accept the token.
+    `is_refused`: which did not accept the token. `by`: who asked for it, the sync itself if nobody did.
     """
 
     id: str
@@ -58,6 +58,7 @@ class Run(Frozen):
     is_dry: bool = False
     is_full: bool = False
     is_asked_for: bool = False
+    by: Actor = SYNC
     position: str = ""
     has_looked: bool = False
     counts: Counts = Counts()

@@ -17,6 +17,7 @@ from chalicelib.geti.records import FinishedJob
 from chalicelib.geti.selection import Selection
 from chalicelib.geti.states import Lease, Memory, Outcome, Run, RunStatus, Told
 from chalicelib.geti.tally import Tally
+from chalicelib.registry.access import Actor
 from chalicelib.registry.service import Registry
 
 LEASED_FOR = timedelta(seconds=1200)  # longer than the function may run: it never has to be renewed
@@ -56,13 +57,13 @@ class Syncing:
         self._new_ulid = new_ulid
         self._finished = finished
 
-    def ask(self, *, is_dry: bool, is_full: bool) -> Run:
+    def ask(self, by: Actor, *, is_dry: bool, is_full: bool) -> Run:
         """Begin a run, or go on with one that was interrupted, elsewhere and soon; the run.
 
         Raises SyncRunning, and Unavailable, after which the next run that is begun goes on with it.
         """
         at = self._clock()
-        run = Run(id=self._new_ulid(), started_at=at, is_dry=is_dry, is_full=is_full, is_asked_for=True)
+        run = Run(id=self._new_ulid(), started_at=at, is_dry=is_dry, is_full=is_full, is_asked_for=True, by=by)
         begun = self._store.begin(run, at)
         self._work.start_sync(begun.id)
         return begun

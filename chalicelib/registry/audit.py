@@ -33,6 +33,7 @@ class Action(StrEnum):
     REGISTERED_MODEL_UPDATED = "registered_model.updated"
     TOKEN_CREATED = "token.created"  # noqa: S105 - an action, no password
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    SYNC_FINISHED = "sync.finished"
 
 
 class Recorded(Protocol):

@@ -145,6 +145,11 @@ class Kind(StrEnum):
         "An API token is not in the list of tokens.",
         "Put from the token.",
     )
+    DUE_ROW = (
+        "due_row",
+        "A model of Geti that is to be tried again is not in the list of what is due, or not as it is.",
+        "Put from the model.",
+    )
     STRAY_CATALOGUE_ROW = (
         "stray_catalogue_row",
         "A row of the catalogue is of no version, or no longer where its version stands.",
@@ -194,6 +199,11 @@ class Kind(StrEnum):
         "stray_token_row",
         "A row in the list of API tokens is of none.",
         "Removed, unless the token was lost.",
+    )
+    STRAY_DUE_ROW = (
+        "stray_due_row",
+        "A row in the list of what is due is of no model of Geti.",
+        "Removed.",
     )
 
 

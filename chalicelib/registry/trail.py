@@ -16,7 +16,7 @@ from chalicelib.registry.models import Frozen, QualifiedName
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)  # before the first release: no event is older
 FIRST = "~"  # sorts behind every id and number, so that all are older than it
 _ULID = re.compile(r"[0-9A-Z]{26}")
-_STORED = re.compile(r"[A-Z]{1,16}#[a-zA-Z0-9_-]{1,128}")
+_STORED = re.compile(r"[A-Z]{1,16}#[a-zA-Z0-9._:-]{1,128}")
 TIME_CHARACTERS, NUMBER_CHARACTERS = 10, 12  # of a ULID its time; of a number all
 _LEAST_CHARACTERS = 5  # which tell the time to nine hours
 

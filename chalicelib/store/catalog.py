@@ -179,7 +179,10 @@ class DynamoCatalog:
 
     def _head(self, subject: str) -> Head:
         if not subject.startswith("RM#"):
-            return VersionItem.get(subject, META, consistent_read=True).head
+            item = VersionItem.get(subject, META, consistent_read=True)
+            if item.seq is None:
+                raise DoesNotExist  # a Geti server before the end of its first sync
+            return item.head
         pointer = PointerItem.get(subject, "NAME", consistent_read=True)
         return NameItem.get(pointer.target, META, consistent_read=True).head
 

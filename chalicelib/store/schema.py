@@ -21,6 +21,15 @@
 | API tokens in order of their ids, which is that of their creation | `TOKENS` / `{id}` |
 | which token was made as the first admin's | `BOOTSTRAP` / `META` |
 | what a request with an Idempotency-Key came to, for a day (`ttl`) | `IDEMPOTENCY#{sha256}` / `META` |
+| the run of a Geti server that goes on, or the last one; event head | `GETI#{server_id}` / `META` |
+| its projects, as they were looked at last | `GETI#{server_id}` / `P#{project id}` |
+| its models by project: how far each has come, who imports it | `GETI#{server_id}` / `M#{project id}#{model id}` |
+| those that may be due | `GETI#{server_id}` / `DUE#{due_at}#{project id}#{model id}` |
+| who may have it send something now | `GETI#{server_id}` / `SLOT#{00..}` |
+| which group has a model name in a project | `GETI#{server_id}` / `NAME#{sha256}` |
+| what failed in a run, for 30 days (`ttl`) | `GETI#{server_id}` / `FAILED#{run id}#{model id}` |
+| a request to import models, as it was asked, for 7 days (`ttl`) | `IMPORT#{id}` / `META` |
+| what became of each of its models (`ttl`) | `IMPORT#{id}` / `M#{model id}` |
 
 **registry-events** (pk subject, sk number of the event): append-only; index `by_day` over all subjects, index
 `by_project` (`{sha256}#{day}`) over those of one project.

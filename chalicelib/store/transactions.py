@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NotConnected
 from pynamodb.connection.base import Connection
-from pynamodb.exceptions import PynamoDBException, TransactWriteError
+from pynamodb.exceptions import PynamoDBException, TransactWriteError, UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.models import Model
@@ -135,6 +135,18 @@ class Transaction:
             if any(reason and reason.code in TRANSIENT for reason in reasons.values()):
                 raise Busy("TransactionCanceled") from exc
             raise
+
+
+def updated(item: Model, actions: Sequence[Action], condition: Condition) -> bool:
+    """Whether the condition held: then the item is as it is now. One write alone. Raises Busy if it may work later."""
+    try:
+        with transient_errors_as_busy():
+            item.update(list(actions), condition=condition)
+    except UpdateError as exc:
+        if exc.cause_response_code == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True
 
 
 class Retry:

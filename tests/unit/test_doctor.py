@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from pynamodb.models import Model
 
 from chalicelib import telemetry
+from chalicelib.geti.states import Run
 from chalicelib.registry.access import Access
 from chalicelib.registry.audit import Action, Change, Event, Recorded
 from chalicelib.registry.doctor import Finding, Kind, Order, Report, in_words
-from chalicelib.registry.models import Draft, File, Head, ModelVersion
+from chalicelib.registry.models import Draft, File, Head, ModelVersion, time_text
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.tokens import Token
 from chalicelib.registry.uploads import StoredObject, Upload, expiry
@@ -21,6 +22,7 @@ from chalicelib.store import schema
 from chalicelib.store.doctor.examining import JUDGES, judge_of
 from chalicelib.store.doctor.records import judge_object
 from chalicelib.store.doctor.views import Diagnosis, Key, View, in_events, in_registry, is_same
+from chalicelib.store.geti_items import DueItem, ModelItem, RunItem, due_row_key, model_row_key
 from chalicelib.store.keys import (
     META,
     claim_key,
@@ -226,6 +228,45 @@ def test_nonsense_anywhere_is_found_and_told_without_repeating_it(world: World, 
             for one in diagnoses
             if one.repair and one.repair.key in rewritten
         )
+
+
+def geti_world() -> World:
+    """A Geti server with one run that has ended, and a model that is due."""
+    world, run = World(), Run(id="01RUN", started_at=AT)
+    item = RunItem.begun("geti.test:443", run, AT, None)
+    ended = world.happened("GETI#geti.test:443", Action.SYNC_FINISHED, run)
+    item.seq, item.digest = ended.seq, ended.digest
+    world.put(item)
+    due = {"attempts": 1, "due_at": time_text(AT), "state": "failed"}
+    where = {"project_id": "p1", "group_id": "g1", "base_model_id": "b1", "model_id": "m1"}
+    world.put(ModelItem("GETI#geti.test:443", model_row_key("p1", "m1"), **where, **due))
+    world.put(DueItem("GETI#geti.test:443", due_row_key(AT, "p1", "m1")))
+    return world
+
+
+# Which nothing else depends on; and which may be any text, or absent.
+GETI_FREE = {"has_looked", "progress_at"}
+GETI_TEXTS = {"group_id", "base_model_id"}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+def test_nonsense_in_what_is_kept_of_geti_is_found_or_harmless(nonsense: str):
+    world, value = geti_world(), NONSENSE[nonsense]
+    assert world.all_judged() == []
+    for key in [key for key in world.items if key.pk.startswith("GETI#") and key.table == "registry"]:
+        whole = world.items[key]
+        for name in set(whole) - {"pk", "sk"} - GETI_FREE:
+            kept = {one: content for one, content in whole.items() if one != name}
+            world.items[key] = kept if value is None else {**kept, name: value}
+
+            diagnoses = world.all_judged()
+
+            is_allowed = name == "due_at" if value is None else name in GETI_TEXTS and "S" in value
+            assert diagnoses or is_allowed, name
+            assert "hidden" not in repr([(one.subject, one.what) for one in diagnoses])
+            assert all(one.what.isprintable() and one.kind != Kind.UNJUDGED for one in diagnoses)
+            assert all(one.repair is None or one.repair.key.sk.startswith("DUE#") for one in diagnoses)
+        world.items[key] = whole
 
 
 @given(

@@ -67,7 +67,7 @@ def test_a_run_goes_on_until_its_imports_have_ended(world: World, sync: SyncStag
     assert status
     assert (status.run.has_looked, status.outstanding) == (True, 3)
     with pytest.raises(SyncRunning):
-        sync.syncing.ask(is_dry=False, is_full=False)
+        sync.syncing.ask(ALICE, is_dry=False, is_full=False)
 
 
 def test_nothing_new_costs_two_lists_and_the_jobs(world: World, geti: GetiServer, sync: SyncStage) -> None:
@@ -352,6 +352,13 @@ def test_another_token_is_tried_at_once(world: World, geti: GetiServer, sync: Sy
     sync.work_off()
 
     assert len(sync.registered) == 3
+
+
+def test_a_run_tells_who_asked_for_it(sync: SyncStage) -> None:
+    sync.run(is_dry=True)
+    sync.run()
+
+    assert [run.by.name for run in sync.finished] == ["alice", "geti-sync"]
 
 
 def test_who_asks_is_not_kept_waiting_by_an_earlier_refusal(world: World, geti: GetiServer, sync: SyncStage) -> None:

@@ -11,12 +11,14 @@ from typing import Any, Generic, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from chalicelib.geti.states import Item, Memory, Run
 from chalicelib.registry.models import Head, Metadata, ModelVersion, QualifiedName
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.tokens import Token
 from chalicelib.registry.uploads import Upload, UploadState
 from chalicelib.store.doctor.views import Key, View, in_events, in_registry
-from chalicelib.store.keys import model_key, name_key, registered_model_key, token_key, upload_key
+from chalicelib.store.geti_items import geti_key, model_row_key
+from chalicelib.store.keys import from_text, model_key, name_key, registered_model_key, token_key, upload_key
 from chalicelib.store.schema import UploadItem
 from chalicelib.store.transactions import RawItem
 
@@ -80,6 +82,14 @@ class TokenContent:
     token: Token
 
 
+@dataclass(frozen=True)
+class RunContent:
+    """The run of a Geti server. `head` is that of the server's trail, which has no event before the first run ended."""
+
+    head: Head
+    run: Run
+
+
 # Who stands where
 
 
@@ -98,6 +108,14 @@ def is_name(target: object) -> TypeGuard[str]:
 
 def upload_at(view: View, upload_id: str) -> Stored[UploadContent]:
     return _stored(view, in_registry(upload_key(upload_id)), _upload)
+
+
+def run_at(view: View, server_id: str) -> Stored[RunContent]:
+    return _stored(view, in_registry(geti_key(server_id)), _run)
+
+
+def geti_model_at(view: View, key: Key) -> Stored[Item]:
+    return _stored(view, key, _geti_model)
 
 
 def name_at(view: View, pk: str) -> Stored[NameContent]:
@@ -212,6 +230,29 @@ def _token(key: Key, raw: RawItem) -> TokenContent:
     return TokenContent(_head(raw), token)
 
 
+def _run(key: Key, raw: RawItem) -> RunContent:
+    run = _parsed(Run, text(raw, "record"))
+    if run.id != text(raw, "run_id"):
+        raise Unreadable("its record is that of another run")
+    _parsed(Memory, text(raw, "memory"))
+    for counter in ("fence", "outstanding", "imported", "failed"):
+        whole(raw, counter)
+    return RunContent(_head(raw) if raw.keys() & {"seq", "digest"} else Head(), run)
+
+
+def _geti_model(key: Key, raw: RawItem) -> Item:
+    texts = ["project_id", "group_id", "base_model_id", "model_id", "state"]
+    texts += [name for name in ("why", "run_id", "origin_state") if name in raw]
+    numbers = ["attempts", *(["misses"] if "misses" in raw else [])]
+    fields: dict[str, Any] = {name: text(raw, name) for name in texts} | {name: whole(raw, name) for name in numbers}
+    if "due_at" in raw:
+        fields["due_at"] = _time(raw, "due_at").isoformat()
+    item = _parsed(Item, json.dumps(fields))
+    if model_row_key(item.project_id, item.model_id) != key.sk:
+        raise Unreadable("it is that of another model")
+    return item
+
+
 def _head(raw: RawItem) -> Head:
     seq = whole(raw, "seq")
     if not seq:
@@ -240,6 +281,13 @@ def whole(raw: RawItem, name: str) -> int:
     if not 0 <= number <= MAX_WHOLE:
         raise Unreadable(f"its {name} is out of bounds")
     return number
+
+
+def _time(raw: RawItem, name: str) -> datetime:
+    try:
+        return from_text(text(raw, name))
+    except ValueError as exc:
+        raise Unreadable(f"its {name} is no time") from exc
 
 
 def _parsed(model: type[M], record: str) -> M:

@@ -10,9 +10,10 @@ from chalicelib.registry.models import Frozen, Head, ModelVersion, time_text
 from chalicelib.registry.ports import Blobs
 from chalicelib.store.doctor import records, rows
 from chalicelib.store.doctor.chains import Piece, follow
-from chalicelib.store.doctor.contents import model_at, name_at, token_at, upload_at
+from chalicelib.store.doctor.contents import model_at, name_at, run_at, token_at, upload_at
 from chalicelib.store.doctor.tables import MAX_READ, Tables
 from chalicelib.store.doctor.views import Diagnosis, Key, View, in_events
+from chalicelib.store.geti_items import DUE, FAILED, MODELS, OWNED_NAMES, PROJECTS, SLOTS
 from chalicelib.store.keys import META, NAMES, TOKENS, UPLOADS, registered_model_key
 from chalicelib.store.transactions import RawItem
 
@@ -39,6 +40,12 @@ JUDGES: Sequence[tuple[str, str, Judge | None]] = (
     ("SWEEP", META, None),
     ("BOOTSTRAP", META, None),
     ("IDEMPOTENCY#", "", None),
+    ("GETI#", META, records.judge_run),
+    ("GETI#", MODELS, records.judge_geti_model),
+    ("GETI#", DUE, rows.judge_due_row),
+    *(("GETI#", sk, None) for sk in (PROJECTS, SLOTS, OWNED_NAMES, FAILED)),
+    ("IMPORT#", META, None),
+    ("IMPORT#", MODELS, None),
 )
 COUNTED = {"MODEL#": "models", "NAME#": "registered_models", "UPLOAD#": "uploads", "TOKEN#": "tokens"}
 # `models` are versions, holds and tombstones; `rows` what belongs to them and the others. `undecided` are in use: they
@@ -283,5 +290,8 @@ def _head_in(view: View, key: Key) -> tuple[str, Head] | None:
     if kind == "NAME":
         name = name_at(view, key.pk).content
         return (registered_model_key(name.model.rm_id), name.head) if name else None
+    if kind == "GETI":
+        run = run_at(view, rest).content if key.sk == META else None
+        return (key.pk, run.head) if run and run.head.seq else None
     found = model_at(view, rest) if kind == "MODEL" else token_at(view, rest) if kind == "TOKEN" else None
     return (key.pk, found.content.head) if found and found.content else None

@@ -1,8 +1,9 @@
 """Whether a record and everything that depends on it say the same. Pure.
 
-A record is a version (or the hold or the tombstone of its id), a registered model, an open upload or an API token. Each
-is judged with the rows that it should have; rows that nobody should have are judged by themselves, in rows.py. What is
-wrong with the other side is left to that side's own judgement, so that one damage makes one finding.
+A record is a version (or the hold or the tombstone of its id), a registered model, an open upload, an API token, the
+run of a Geti server or one of its models. Each is judged with the rows that it should have; rows that nobody should
+have are judged by themselves, in rows.py. What is wrong with the other side is left to that side's own judgement, so
+that one damage makes one finding.
 """
 
 import base64
@@ -17,13 +18,16 @@ from chalicelib.store.doctor.contents import (
     ModelContent,
     NameContent,
     Stored,
+    geti_model_at,
     is_name,
     model_at,
     name_at,
+    run_at,
     token_at,
     upload_at,
 )
 from chalicelib.store.doctor.views import Diagnosis, Key, Repair, View, in_events, in_registry, is_same, raw_of
+from chalicelib.store.geti_items import DueItem
 from chalicelib.store.keys import (
     META,
     NAMES,
@@ -275,6 +279,31 @@ def judge_token(view: View, key: Key) -> list[Diagnosis]:
         return _unreadable(found)
     row = _pointer(TOKENS, found.content.token.id, token_key(found.content.token.id))
     return _judge_head(view, key.pk, found.content.head) + _judge_row(view, Kind.TOKEN_ROW, key.pk, row, key)
+
+
+# What is kept of a Geti server
+
+
+def judge_run(view: View, key: Key) -> list[Diagnosis]:
+    found = run_at(view, key.pk.partition("#")[2])
+    if found.content is None:
+        return _unreadable(found)
+    if found.content.head.seq:
+        return _judge_head(view, key.pk, found.content.head)
+    if view.item(in_events(key.pk, 1)) is None:
+        return []
+    return [Diagnosis(Kind.CHAIN_BROKEN, key.pk, "Event 1 is there, but its record names none.")]
+
+
+def judge_geti_model(view: View, key: Key) -> list[Diagnosis]:
+    """Of one that is to be tried again, whether it comes up. Rows of other times stay until they come up."""
+    found = geti_model_at(view, key)
+    if found.content is None:
+        return _unreadable(found)
+    if found.content.due_at is None:
+        return []
+    row = DueItem.of(key.pk, found.content, found.content.due_at)
+    return _judge_row(view, Kind.DUE_ROW, str(key), raw_of(row), key)
 
 
 # What all records have

@@ -11,6 +11,7 @@ from chalicelib.store.doctor.contents import (
     NameContent,
     Stored,
     Unreadable,
+    geti_model_at,
     is_name,
     model_at,
     name_at,
@@ -21,6 +22,7 @@ from chalicelib.store.doctor.contents import (
 )
 from chalicelib.store.doctor.records import names_keys
 from chalicelib.store.doctor.views import Diagnosis, Key, Repair, View, in_registry, is_same, raw_of
+from chalicelib.store.geti_items import model_row_of_due_key
 from chalicelib.store.keys import (
     NAME_END,
     NAMES,
@@ -109,6 +111,12 @@ def judge_upload_row(view: View, key: Key) -> list[Diagnosis]:
 def judge_token_row(view: View, key: Key) -> list[Diagnosis]:
     owner = token_at(view, key.sk)
     return [] if owner.content else _stray(view, Kind.STRAY_TOKEN_ROW, key, owner)
+
+
+def judge_due_row(view: View, key: Key) -> list[Diagnosis]:
+    """A row stays when its model is due at another time or never, until it comes up."""
+    owner = geti_model_at(view, in_registry(key.pk, model_row_of_due_key(key.sk)))
+    return [] if owner.content else _stray(view, Kind.STRAY_DUE_ROW, key, owner)
 
 
 def judge_unknown(view: View, key: Key) -> list[Diagnosis]:
