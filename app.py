@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chalice.app import Chalice, CloudWatchEvent
+from chalice.app import Chalice, CloudWatchEvent, SQSEvent
 
 from chalicelib.forms import FORM_TYPES
 from chalicelib.surfaces.documentation import documentation
@@ -12,16 +12,28 @@ from chalicelib.surfaces.manifest import manifest
 from chalicelib.surfaces.models import models
 from chalicelib.surfaces.projects import projects
 from chalicelib.surfaces.registered_models import registered_models
+from chalicelib.surfaces.sync import sync_and_imports
 from chalicelib.surfaces.tokens import tokens
 from chalicelib.surfaces.uploads import uploads
-from chalicelib.wiring import bootstrapped, checkpointed, examined, swept
+from chalicelib.wiring import bootstrapped, checkpointed, examined, imported, swept, synced
 
 # Logs are Powertools' alone: Chalice would print each line a second time, as plain text.
 app = Chalice(app_name="model-registry", configure_logs=False)
 # Forms carry archives, byte for byte; everything else we accept or answer is text.
 app.api.binary_types = FORM_TYPES
 
-documentation.surfaces = [models, manifest, registered_models, uploads, projects, events, tokens, health, documentation]
+documentation.surfaces = [
+    models,
+    manifest,
+    registered_models,
+    uploads,
+    projects,
+    sync_and_imports,
+    events,
+    tokens,
+    health,
+    documentation,
+]
 for surface in documentation.surfaces:
     app.register_blueprint(surface)
 
@@ -34,6 +46,19 @@ def sweep(event: CloudWatchEvent) -> dict[str, int]:
 @app.schedule("cron(17 2 * * ? *)", name="checkpoint")
 def checkpoint(event: CloudWatchEvent) -> dict[str, int]:
     return checkpointed(event.context.get_remaining_time_in_millis)
+
+
+@app.schedule("rate(15 minutes)", name="sync")
+def sync(event: CloudWatchEvent) -> dict[str, Any]:
+    return synced(event.detail, event.context.get_remaining_time_in_millis)
+
+
+# Chalice wants to know the queue before there is one; infra/resources.yaml puts its own here.
+@app.on_sqs_message(
+    queue_arn="arn:aws:sqs:us-east-1:000000000000:set-by-the-template", batch_size=1, name="import_model"
+)
+def import_model(event: SQSEvent) -> None:
+    imported(next(iter(event)).body, event.context.get_remaining_time_in_millis)
 
 
 @app.lambda_function(name="bootstrap")

@@ -145,6 +145,16 @@ def checkpoint_line(counts: Mapping[str, int]) -> None:
     _counted("checkpoint", counts)
 
 
+def sync_line(counts: Mapping[str, int]) -> None:
+    """What a run of the sync with Geti did: one line, and a metric for each count."""
+    _counted("sync", counts)
+
+
+def import_line(counts: Mapping[str, int]) -> None:
+    """What an import from Geti came to: one line, and a metric for each count."""
+    _counted("import", counts)
+
+
 def chain_broken_line(subject: str, what: str) -> None:
     """One line for each subject whose events are not those that were written."""
     log().error("chain_broken", subject=_short(subject), what=_short(what))
@@ -173,7 +183,8 @@ def _counted(operation: str, counts: Mapping[str, int]) -> None:
     metrics = _metrics()
     metrics.add_dimension("operation", operation)
     for name, count in counts.items():
-        metrics.add_metric("".join(part.title() for part in name.split("_")), MetricUnit.Count, count)
+        unit = MetricUnit.Bytes if name == "bytes" else MetricUnit.Count
+        metrics.add_metric("".join(part.title() for part in name.split("_")), unit, count)
     metrics.flush_metrics()
 
 

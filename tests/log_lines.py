@@ -35,7 +35,7 @@ def checked(text: str) -> Line:
 def _kind(line: Line) -> str:
     if "_aws" not in line:
         return str(line["message"])
-    return "request_metrics" if "Requests" in line else f"{line['operation']}_metrics"
+    return "request_metrics" if "Latency" in line else f"{line['operation']}_metrics"
 
 
 @cache

@@ -10,5 +10,5 @@ STACK = "model-registry"
 CHECKPOINT_PATH = "/_registry/checkpoint"
 # Begins the last line of the log of an emulator that ended for a reason the operator should read.
 REFUSAL = "REFUSED: "
-# What the runner writes to the emulator's standard input around a deployment.
+# What the runner writes to the emulator's standard input around a deployment; the second also where none is needed.
 DEPLOYING, DEPLOYED = b"{", b"}"

@@ -5,7 +5,8 @@ holds open. When the pipe ends, the runner is gone, however it died, and the emu
 for SIGTERM: state saved, no process left.
 
 Around the emulator's application stand the journal of its tables, a base URL that stays the same over
-deployments, and an address with which the runner has the state of every service saved.
+deployments, and an address with which the runner has the state of every service saved. Its queues go on
+where they stopped (queues.py).
 """
 
 import asyncio
@@ -23,11 +24,12 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack import app as ministack
 from ministack.core.persistence import save_state
-from ministack.services import apigateway_v1, dynamodb
+from ministack.services import apigateway_v1, dynamodb, lambda_svc, sqs
 
-from infra.local import CHECKPOINT_PATH, DEPLOYING, REFUSAL, STACK
+from infra.local import CHECKPOINT_PATH, DEPLOYED, DEPLOYING, REFUSAL, STACK
 from infra.local.journal import BrokenJournalError, Journal
 from infra.local.overlay import API_ALIAS
+from infra.local.queues import LastingQueues
 from infra.local.tables import DurableTables, flush, identity, saved_file
 
 Message = dict[str, Any]
@@ -49,6 +51,8 @@ class DurableEmulator:
         self._journal = Journal(data_dir / "journal")
         self._tables = DurableTables(dynamodb, self._journal, self._save_tables, give_up)
         self._before_stop: tuple[object, int] = (None, 0)
+        self.queues = LastingQueues(sqs, lambda_svc)
+        self.queues.install()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -191,11 +195,13 @@ async def _serve(data_dir: Path) -> None:
     # Connections that clients keep open without using them would otherwise hold up the stop for longer.
     config.graceful_timeout = _GRACE_SECONDS
     config.startup_timeout = config.shutdown_timeout = _PATIENCE_SECONDS
-    await serve(DurableEmulator(data_dir), config, shutdown_trigger=_stop_trigger().wait)  # type: ignore[arg-type]
+    emulator = DurableEmulator(data_dir)
+    stop = _stop_trigger(emulator.queues.open)
+    await serve(emulator, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
 
 
-def _stop_trigger() -> asyncio.Event:
-    """Set by SIGTERM, SIGINT or the end of the runner."""
+def _stop_trigger(deployed: Callable[[], None]) -> asyncio.Event:
+    """Set by SIGTERM, SIGINT or the end of the runner. `deployed` is called when the runner says so."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -205,6 +211,8 @@ def _stop_trigger() -> asyncio.Event:
         # Not sys.stdin: Python cannot exit while a thread waits in it.
         while byte := os.read(0, 1):
             said = byte
+            if said == DEPLOYED:
+                deployed()
         if said == DEPLOYING:
             # Half a deployment must not be saved.
             os.killpg(os.getpgrp(), signal.SIGKILL)

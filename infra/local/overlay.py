@@ -14,6 +14,9 @@ Template = dict[str, Any]
 
 # What stands for the id of the API in the base URL; the emulator gives each new definition another id.
 API_ALIAS = "registry"
+SYNC_SCHEDULE = "rate(15 minutes)"
+# Policies that refuse everything but TLS; the emulator speaks plain HTTP, and enforces them.
+_TLS_POLICIES = ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class Local:
 
     port: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    # Functions inherit them from the emulator's process: in a template they would be on disk, several times.
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sync_schedule: str = SYNC_SCHEDULE
 
     @property
     def endpoint(self) -> str:
@@ -52,6 +58,11 @@ class Local:
             "POWERTOOLS_TRACE_DISABLED": "true",
         }
 
+    @property
+    def imports_at_once(self) -> int:
+        """As on AWS, where two is the least. A number: the emulator does not compute with a parameter's text."""
+        return max(2, int(self.settings.get("GETI_CONCURRENCY", "2")))
+
 
 def overlaid(template: Template, local: Local) -> Template:
     """The template as the emulator needs it; the one given stays as it is."""
@@ -61,7 +72,7 @@ def overlaid(template: Template, local: Local) -> Template:
     }
     for resource in result["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
-            resource["Properties"].setdefault("Environment", {}).setdefault("Variables", {}).update(local.environment)
+            _adapt_function(resource["Properties"], local)
         elif resource["Type"] == "AWS::Serverless::Api":
             resource["Properties"].update(_api_properties(resource["Properties"]["DefinitionBody"]))
     # Without it the emulator's SAM translator writes OpenAPI 3 that its import does not read.
@@ -69,9 +80,22 @@ def overlaid(template: Template, local: Local) -> Template:
     return result
 
 
+def _adapt_function(function: Template, local: Local) -> None:
+    variables = function.setdefault("Environment", {}).setdefault("Variables", {})
+    variables.update(local.environment)
+    for name in local.secrets:
+        # One that the template sets, be it to nothing, would hide the one that is inherited.
+        variables.pop(name, None)
+    for event in function.get("Events", {}).values():
+        if event["Type"] == "SQS":
+            event["Properties"]["ScalingConfig"] = {"MaximumConcurrency": local.imports_at_once}
+        elif "State" in event["Properties"]:
+            state = "ENABLED" if "GETI_HOST" in local.settings else "DISABLED"
+            event["Properties"].update(Schedule=local.sync_schedule, State=state)
+
+
 def _has_a_place_here(resource: Template) -> bool:
-    if resource["Type"] == "AWS::S3::BucketPolicy":
-        # It refuses everything but TLS; the emulator speaks plain HTTP, and enforces bucket policies.
+    if resource["Type"] in _TLS_POLICIES:
         return False
     if resource["Type"] == "AWS::CloudWatch::Dashboard":
         # It names alarms that are left out.

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,18 +19,26 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from chalicelib.settings import Settings, SettingsError, read_settings
 from infra.local import CHECKPOINT_PATH, DEPLOYED, DEPLOYING, REFUSAL, STACK
 from infra.local.deploy import REGION, DeploymentError, deploy, deployment_digest, is_deployed
-from infra.local.overlay import Local
+from infra.local.overlay import SYNC_SCHEDULE, Local
 from infra.package import ROOT, TEMPLATE, PackagingError, packaged
 
 HOST = "127.0.0.1"
 # Set by the deployment itself, never by the operator.
-_WIRING = ("registry_table", "events_table", "artifact_bucket", "audit_bucket", "s3_public_endpoint", "public_url")
+_WIRING = (
+    *("registry_table", "events_table", "artifact_bucket", "audit_bucket", "s3_public_endpoint", "public_url"),
+    *("import_queue_url", "sync_function"),
+)
+_SECRETS = {name.upper() for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)}
+# As the template has it for GetiSyncSchedule.
+_SCHEDULE = r"^(rate\((1 (minute|hour|day)|[1-9]\d* (minutes|hours|days))\)|cron\(\S+( \S+){5}\))$"
 _START_SECONDS = 600  # a large state and a long journal are read first
 _HEALTHY_SECONDS = 60
 _PREVIOUS_RUN_SECONDS = 60
@@ -63,7 +72,16 @@ class Options:
         package = Path(environment["PACKAGE_DIR"]) if environment.get("PACKAGE_DIR") else None
         if package and not (package / TEMPLATE).is_file():
             raise CannotRunError(f"PACKAGE_DIR must be what `python -m infra.package` made, not {str(package)!r}.")
-        return cls(Local(int(port), _service_settings(environment)), data_dir, package)
+        given = _service_settings(environment)
+        secrets = {name: given.pop(name) for name in _SECRETS & given.keys()}
+        return cls(Local(int(port), given, secrets, _sync_schedule(environment)), data_dir, package)
+
+
+def _sync_schedule(environment: Mapping[str, str]) -> str:
+    schedule = environment.get("GETI_SYNC_SCHEDULE") or SYNC_SCHEDULE
+    if not re.fullmatch(_SCHEDULE, schedule):
+        raise CannotRunError(f"GETI_SYNC_SCHEDULE must be as rate(5 minutes), or cron(...), not {schedule!r}.")
+    return schedule
 
 
 def _service_settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -72,6 +90,9 @@ def _service_settings(environment: Mapping[str, str]) -> dict[str, str]:
     names = {name.upper(): name.upper() for name in Settings.model_fields if name not in _WIRING}
     names["POWERTOOLS_LOG_LEVEL"] = "LOG_LEVEL"
     given = {name: environment[stated] for name, stated in names.items() if environment.get(stated)}
+    if (bundle := given.get("GETI_CA_BUNDLE")) and "-----BEGIN" not in bundle:
+        # A file: the functions run in other directories.
+        given["GETI_CA_BUNDLE"] = str(Path(bundle).absolute())
     try:
         read_settings(wiring | given)
     except SettingsError as exc:
@@ -224,7 +245,9 @@ def _emulator(options: Options, lock: IO[str]) -> Iterator[subprocess.Popen[byte
 def _emulator_environment(options: Options, temporary: Path) -> dict[str, str]:
     """Everything the emulator sees, and so everything the Lambda functions in it inherit."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL") if name in os.environ}
-    return inherited | {
+    return {
+        **inherited,
+        **options.local.secrets,
         "GATEWAY_PORT": str(options.local.port),
         "BIND_HOST": HOST,
         "PERSIST_STATE": "1",
@@ -274,6 +297,7 @@ def _deploy_if_changed(package: Path, options: Options, emulator: subprocess.Pop
     digest = deployment_digest(package, options.local)
     note = options.data_dir / "deployed.json"
     if _noted(note) == digest and is_deployed(options.local):
+        _tell(emulator, DEPLOYED)
         return
     _say("Deploying ...")
     note.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Deploy the packaged template to a running LocalStack.
 
-`python -m infra.localstack.deploy` packages the service as for AWS, changes the few things that LocalStack needs
-otherwise, and deploys with the same two commands as `make deploy`. AWS_ENDPOINT_URL says where LocalStack is; by
-default http://localhost:4566. Prints the base URL of the API.
+`python -m infra.localstack.deploy [Name=value ...]` packages the service as for AWS, changes the few things that
+LocalStack needs otherwise, and deploys with the same two commands as `make deploy`, and these parameters of the
+template. AWS_ENDPOINT_URL says where LocalStack is; by default http://localhost:4566. Prints the base URL of the API.
 """
 
 import copy
@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ WORKSPACE = ROOT / "build" / "localstack"
 LEFT_OUT = (
     "AWS::Serverless::LayerVersion",
     "AWS::S3::BucketPolicy",
+    "AWS::SQS::QueuePolicy",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
 )
@@ -39,9 +41,9 @@ LEFT_OUT = (
 def for_localstack(template: Template) -> Template:
     """The template as LocalStack needs it; the one given stays as it is.
 
-    No layer, since only its paid editions load layers: the archive holds the dependencies instead. No policy of the
-    bucket, which would refuse plain HTTP wherever policies are enforced. No alarms and no dashboard, since nobody
-    watches a laptop. No traces. A tag that fixes the id of the API, and so its URL.
+    No layer, since only its paid editions load layers: the archive holds the dependencies instead. No policies of
+    buckets and queues, which would refuse plain HTTP wherever policies are enforced. No alarms and no dashboard, since
+    nobody watches a laptop. No traces. A tag that fixes the id of the API, and so its URL.
     """
     result = copy.deepcopy(template)
     result["Resources"] = {
@@ -91,8 +93,8 @@ def base_url(endpoint: str, api_id: str = API_ID) -> str:
     return f"http://localhost:{urlsplit(endpoint).port or 4566}/_aws/execute-api/{api_id}/api"
 
 
-def deploy(endpoint: str) -> str:
-    """Package and deploy; the base URL of the API. Raises PackagingError and CalledProcessError."""
+def deploy(endpoint: str, wanted: Sequence[str] = ()) -> str:
+    """Package and deploy with these parameters; the base URL of the API. Raises PackagingError, CalledProcessError."""
     package = packaged()
     WORKSPACE.mkdir(parents=True, exist_ok=True)
     template = for_localstack(json.loads((package / TEMPLATE).read_text()))
@@ -107,7 +109,7 @@ def deploy(endpoint: str) -> str:
     _aws(
         endpoint, "deploy", "--template-file", deployed, "--stack-name", STACK, *where,
         "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND", "--no-fail-on-empty-changeset",
-        "--parameter-overrides", *parameters(endpoint),
+        "--parameter-overrides", *parameters(endpoint), *wanted,
     )
     # fmt: on
     [stack] = localstack.client("cloudformation", endpoint_url=endpoint).describe_stacks(StackName=STACK)["Stacks"]
@@ -129,10 +131,10 @@ def _aws(endpoint: str, command: str, *arguments: str) -> None:
     subprocess.run([*aws, *arguments], env=environment, check=True, stdout=sys.stderr)  # noqa: S603
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "http://localhost:4566")
     try:
-        print(deploy(endpoint))
+        print(deploy(endpoint, arguments))
     except (PackagingError, BotoCoreError, subprocess.CalledProcessError) as exc:
         print(exc, file=sys.stderr)
         return 1
@@ -140,4 +142,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -23,7 +23,7 @@ def table(heading: str) -> dict[str, Row]:
 def default_of(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "—" if value in (None, "") else str(value)
+    return "—" if value in (None, "", ()) else str(value)
 
 
 def test_the_page_tells_of_every_setting_and_of_no_other():

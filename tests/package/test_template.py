@@ -40,6 +40,10 @@ def below(name: str, path: str) -> Json:
     return {"Fn::Sub": f"${{{name}.Arn}}/{path}"}
 
 
+def when(condition: str, then: Any, otherwise: Any = None) -> Json:
+    return {"Fn::If": [condition, then, ref("AWS::NoValue") if otherwise is None else otherwise]}
+
+
 def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
@@ -86,6 +90,28 @@ def test_no_parameter_takes_just_anything(template: Json) -> None:
         ("AlarmTopicArn", "", True),
         ("AlarmTopicArn", "arn:aws-cn:sns:cn-north-1:123456789012:alarms", True),
         ("AlarmTopicArn", "alarms", False),
+        ("GetiHost", "", True),
+        ("GetiHost", "geti.example.com:8443", True),
+        ("GetiHost", "https://geti.example.com", True),
+        ("GetiHost", "http://geti.example.com", False),
+        ("GetiHost", "https://geti.example.com/path", False),
+        ("GetiTokenSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:geti/token-a1B2c3", True),
+        ("GetiTokenSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:geti", False),
+        ("GetiTokenSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:*", False),
+        ("GetiTokenParameterName", "/geti/token", True),
+        ("GetiTokenParameterName", "geti-token", False),
+        ("GetiTokenParameterName", "/geti/*", False),
+        ("GetiCaBundle", "-----BEGIN CERTIFICATE-----\nMIIB+/=\n-----END CERTIFICATE-----\n", True),
+        ("GetiCaBundle", "-----BEGIN PRIVATE KEY-----", False),
+        ("GetiSyncSchedule", "rate(1 minute)", True),
+        ("GetiSyncSchedule", "cron(0 3 * * ? *)", True),
+        ("GetiSyncSchedule", "rate(15 minute)", False),
+        ("GetiSyncSchedule", "15 minutes", False),
+        ("GetiSyncMinScore", "0.75", True),
+        ("GetiSyncMinScore", "high", False),
+        ("VpcSubnetIds", "subnet-0123456789abcdef0", True),
+        ("VpcSubnetIds", "vpc-0123456789abcdef0", False),
+        ("VpcSecurityGroupIds", "sg-0123456789abcdef0", True),
     ],
 )
 def test_a_parameter_refuses_what_would_not_work(template: Json, parameter: str, value: str, is_accepted: bool) -> None:
@@ -112,6 +138,7 @@ def test_several_registries_fit_in_one_account(resources: Json) -> None:
             "AlarmName",
             "DashboardName",
             "LogGroupName",
+            "QueueName",
             "Name",
         )
         if isinstance(properties.get(key), str)
@@ -310,7 +337,7 @@ def test_every_function_has_a_role_of_its_own(functions: Json) -> None:
 
 
 def statements(template: Json) -> Iterator[tuple[str, Json]]:
-    """Every statement of every role, with the name of the role."""
+    """Every statement of every role, under whatever condition, with the name of the role."""
     roles = {name: res for name, res in template["Resources"].items() if res["Type"] == "AWS::IAM::Role"}
     assert roles
     for name, role in roles.items():
@@ -323,9 +350,15 @@ def statements(template: Json) -> Iterator[tuple[str, Json]]:
                 "Action": "sts:AssumeRole",
             }
         ]
-        [policy] = role["Properties"]["Policies"]
-        for statement in policy["PolicyDocument"]["Statement"]:
-            yield name, statement
+        own, *conditional = role["Properties"]["Policies"]
+        for policy in [own, *(choice["Fn::If"][1] for choice in conditional)]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                yield name, statement
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::IAM::Policy":
+            for name in resource["Properties"]["Roles"]:
+                for statement in resource["Properties"]["PolicyDocument"]["Statement"]:
+                    yield name["Ref"], statement
 
 
 def allowed(template: Json, role: str, resource: Any) -> set[str]:
@@ -344,15 +377,15 @@ def test_no_policy_allows_an_action_by_wildcard(template: Json) -> None:
         assert not statement.keys() & {"NotAction", "NotResource", "NotPrincipal"}, role
 
 
-def test_only_tracing_is_allowed_on_any_resource(template: Json) -> None:
-    everywhere = [
-        sorted(as_list(statement["Action"]))
+def test_only_tracing_is_allowed_on_any_resource_and_in_a_vpc_what_lambda_needs_there(template: Json) -> None:
+    everywhere = {
+        tuple(sorted(as_list(statement["Action"])))
         for _, statement in statements(template)
         if statement["Effect"] == "Allow" and any(isinstance(value, str) for value in as_list(statement["Resource"]))
-    ]
+    }
 
-    # X-Ray accepts no other resource for these actions.
-    assert all(actions == ["xray:PutTelemetryRecords", "xray:PutTraceSegments"] for actions in everywhere)
+    # X-Ray accepts no other resource for these actions, nor does EC2.
+    assert everywhere == {("xray:PutTelemetryRecords", "xray:PutTraceSegments"), tuple(sorted(NETWORK_ACTIONS))}
 
 
 def test_no_function_may_scan_but_the_doctor_and_none_may_use_partiql(template: Json) -> None:
@@ -387,7 +420,8 @@ def test_the_api_appends_and_reads_events(template: Json) -> None:
 def test_every_role_is_denied_to_change_events_whatever_else_it_is_granted(template: Json) -> None:
     denied: dict[str, set[str]] = {role: set() for role, _ in statements(template)}
     for role, statement in statements(template):
-        if statement["Effect"] == "Deny":
+        if statement["Sid"] == "NeverChangeEvents":
+            assert statement["Effect"] == "Deny"
             assert "Condition" not in statement
             assert arn("EventsTable") in statement["Resource"]
             assert below("EventsTable", "index/*") in statement["Resource"]
@@ -537,6 +571,204 @@ def test_the_doctor_reads_all_repairs_items_and_neither_adds_events_nor_touches_
     assert allowed(template, "DoctorRole", arn("ArtifactBucket")) == {"s3:ListBucket"}
     assert (functions["Doctor"]["Timeout"], functions["Doctor"]["MemorySize"]) == (900, 512)
     assert template["Outputs"]["DoctorFunctionName"]["Value"] == ref("Doctor")
+
+
+# --- What talks to Geti -------------------------------------------------------------------------------------------
+
+GETI = {"APIHandler": "ApiHandlerRole", "Sync": "SyncRole", "ImportModel": "ImportModelRole"}
+NETWORK_ACTIONS = [
+    *("ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"),
+    *("ec2:DeleteNetworkInterface", "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"),
+]
+
+
+def test_the_queue_of_imports_waits_six_times_as_long_as_an_import_may_take(resources: Json, functions: Json) -> None:
+    assert resources["ImportQueue"]["VisibilityTimeout"] == 6 * functions["ImportModel"]["Timeout"]
+
+
+def test_an_import_that_crashed_three_times_is_kept_for_14_days(resources: Json) -> None:
+    queue, dead = resources["ImportQueue"], resources["ImportDeadLetters"]
+
+    assert queue["RedrivePolicy"] == {"deadLetterTargetArn": arn("ImportDeadLetters"), "maxReceiveCount": 3}
+    assert (queue["MessageRetentionPeriod"], dead["MessageRetentionPeriod"]) == (4 * 86400, 14 * 86400)
+
+
+def test_the_queues_are_encrypted_and_refuse_plain_http(resources: Json) -> None:
+    policy = resources["ImportQueuesPolicy"]
+
+    assert [resources[name]["SqsManagedSseEnabled"] for name in ("ImportQueue", "ImportDeadLetters")] == [True, True]
+    assert policy["Queues"] == [ref("ImportQueue"), ref("ImportDeadLetters")]
+    [statement] = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+    assert statement["Resource"] == [arn("ImportQueue"), arn("ImportDeadLetters")]
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_one_import_is_one_message_and_as_many_run_at_once_as_lambda_and_the_parameter_allow(functions: Json) -> None:
+    [source] = functions["ImportModel"]["Events"].values()
+
+    assert source["Type"] == "SQS"
+    assert source["Properties"]["Queue"] == arn("ImportQueue")
+    assert source["Properties"]["BatchSize"] == 1
+    at_once = when("OneImportAtOnce", 2, ref("GetiConcurrency"))
+    assert source["Properties"]["ScalingConfig"] == {"MaximumConcurrency": at_once}
+
+
+def test_an_import_may_send_itself_a_message_as_often_as_it_has_to_wait(functions: Json) -> None:
+    # Lambda would stop it after 16 times.
+    assert functions["ImportModel"]["RecursiveLoop"] == "Allow"
+
+
+def test_the_sync_and_the_import_have_time(functions: Json) -> None:
+    assert (functions["Sync"]["Timeout"], functions["Sync"]["MemorySize"]) == (900, 512)
+    assert (functions["ImportModel"]["Timeout"], functions["ImportModel"]["MemorySize"]) == (900, 1024)
+
+
+def test_the_sync_runs_when_the_parameter_says_and_not_without_a_server(template: Json, functions: Json) -> None:
+    [event] = functions["Sync"]["Events"].values()
+
+    assert event["Properties"] == {
+        "Schedule": ref("GetiSyncSchedule"),
+        "State": when("GetiConfigured", "ENABLED", "DISABLED"),
+    }
+    assert template["Parameters"]["GetiSyncSchedule"]["Default"] == "rate(15 minutes)"
+    assert template["Conditions"]["GetiConfigured"] == {"Fn::Not": [{"Fn::Equals": [ref("GetiHost"), ""]}]}
+
+
+def test_the_parameters_of_geti_reach_the_functions_that_talk_to_it_and_no_other(functions: Json) -> None:
+    settings = {name.upper() for name in Settings.model_fields if name.startswith("geti_")}
+    told = {
+        name: {key: value for key, value in function["Environment"]["Variables"].items() if key.startswith("GETI_")}
+        for name, function in functions.items()
+    }
+
+    assert {name for name, variables in told.items() if variables} == GETI.keys()
+    for name in GETI:
+        assert told[name].keys() == settings
+        assert functions[name]["Environment"]["Variables"]["IMPORT_QUEUE_URL"] == ref("ImportQueue")
+    assert functions["APIHandler"]["Environment"]["Variables"]["SYNC_FUNCTION"] == ref("Sync")
+
+
+def test_the_defaults_of_the_parameters_of_geti_are_those_of_the_settings(template: Json, functions: Json) -> None:
+    variables = functions["Sync"]["Environment"]["Variables"]
+
+    for name, setting in Settings.model_fields.items():
+        if name.startswith("geti_"):
+            default = template["Parameters"][variables[name.upper()]["Ref"]]["Default"]
+            assert str(default) in (str(setting.default), str(setting.default).lower(), ""), name
+            assert default != "" or setting.default in (None, ()), name
+
+
+def test_the_token_of_geti_is_not_shown(template: Json) -> None:
+    assert template["Parameters"]["GetiToken"]["NoEcho"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "condition", "action", "secret", "service"),
+    [
+        ("GetiSecretPolicy", "TokenIsSecret", "secretsmanager:GetSecretValue", "SecretARN", "secretsmanager"),
+        ("GetiParameterPolicy", "TokenIsParameter", "ssm:GetParameter", "PARAMETER_ARN", "ssm"),
+    ],
+)
+def test_the_functions_that_talk_to_geti_may_read_its_token_and_only_where_it_is(
+    template: Json, name: str, condition: str, action: str, secret: str, service: str
+) -> None:
+    policy = template["Resources"][name]
+
+    read, decrypt = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert policy["Condition"] == condition
+    assert policy["Properties"]["Roles"] == [ref(role) for role in GETI.values()]
+    assert (read["Action"], decrypt["Action"]) == (action, "kms:Decrypt")
+    assert named_in(read["Resource"]) & {"GetiTokenSecretArn", "GetiTokenParameterName"}
+    assert "*" not in json.dumps(read["Resource"])
+    assert decrypt["Condition"]["StringEquals"] == {
+        "kms:ViaService": {"Fn::Sub": f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}"},
+        f"kms:EncryptionContext:{secret}": read["Resource"],
+    }
+
+
+def test_only_they_may_read_a_secret(template: Json) -> None:
+    readers = {
+        role
+        for role, statement in statements(template)
+        for action in as_list(statement["Action"])
+        if action.startswith(("secretsmanager:", "ssm:", "kms:"))
+    }
+
+    assert readers == set(GETI.values())
+
+
+def test_the_api_orders_imports_and_starts_the_sync(template: Json) -> None:
+    assert allowed(template, "ApiHandlerRole", arn("ImportQueue")) == {"sqs:SendMessage"}
+    assert allowed(template, "ApiHandlerRole", arn("Sync")) == {"lambda:InvokeFunction"}
+
+
+ITEMS = {
+    f"dynamodb:{name}"
+    for name in ("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+}
+
+
+def test_the_sync_changes_items_appends_events_and_orders_imports_but_touches_no_object(template: Json) -> None:
+    actions = {action for role, s in statements(template) if role == "SyncRole" for action in as_list(s["Action"])}
+
+    assert allowed(template, "SyncRole", arn("RegistryTable")) == ITEMS
+    assert allowed(template, "SyncRole", arn("EventsTable")) == {"dynamodb:PutItem", "dynamodb:GetItem"}
+    assert allowed(template, "SyncRole", arn("ImportQueue")) == {"sqs:SendMessage"}
+    assert not any(action.startswith(("s3:", "lambda:")) for action in actions)
+
+
+def test_the_import_may_do_what_a_registration_needs_and_work_through_its_queue(template: Json) -> None:
+    role = "ImportModelRole"
+
+    assert allowed(template, role, arn("RegistryTable")) == ITEMS
+    assert allowed(template, role, arn("EventsTable")) == {
+        f"dynamodb:{name}" for name in ("PutItem", "GetItem", "Query")
+    }
+    artifacts = below("ArtifactBucket", "artifacts/*")
+    assert allowed(template, role, artifacts) == allowed(template, "ApiHandlerRole", artifacts)
+    assert allowed(template, role, arn("ArtifactBucket")) == {"s3:ListBucket"}
+    assert allowed(template, role, arn("ImportQueue")) == {
+        f"sqs:{name}"
+        for name in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes", "ChangeMessageVisibility", "SendMessage")
+    }
+
+
+def test_the_functions_that_talk_to_geti_stand_in_a_vpc_only_if_there_are_subnets(
+    template: Json, functions: Json
+) -> None:
+    network = when("InVpc", {"SubnetIds": ref("VpcSubnetIds"), "SecurityGroupIds": ref("VpcSecurityGroupIds")})
+
+    assert {name for name, function in functions.items() if "VpcConfig" in function} == GETI.keys()
+    assert all(functions[name]["VpcConfig"] == network for name in GETI)
+    assert template["Conditions"]["InVpc"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Fn::Select": [0, ref("VpcSubnetIds")]}, ""]}]
+    }
+    assert template["Parameters"]["VpcSubnetIds"]["Default"] == ""
+
+
+def test_only_in_a_vpc_may_lambda_make_network_interfaces_for_them_and_their_code_may_never(template: Json) -> None:
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::IAM::Role":
+            _, *conditional = resource["Properties"]["Policies"]
+            assert bool(conditional) is (name in GETI.values()), name
+            for choice in conditional:
+                condition, policy, otherwise = choice["Fn::If"]
+                grant, denial = policy["PolicyDocument"]["Statement"]
+                assert (condition, otherwise) == ("InVpc", ref("AWS::NoValue"))
+                assert (grant["Effect"], grant["Action"], denial["Effect"]) == ("Allow", NETWORK_ACTIONS, "Deny")
+                assert denial["Action"] == grant["Action"]
+                assert denial["Condition"] == {"Null": {"lambda:SourceFunctionArn": "false"}}
+
+
+def test_subnets_without_security_groups_are_refused_before_anything_changes(template: Json) -> None:
+    [rule] = template["Rules"].values()
+
+    def are_given(name: str) -> Json:
+        return {"Fn::Not": [{"Fn::EachMemberEquals": [ref(name), ""]}]}
+
+    assert rule["RuleCondition"] == are_given("VpcSubnetIds")
+    assert [assertion["Assert"] for assertion in rule["Assertions"]] == [are_given("VpcSecurityGroupIds")]
 
 
 BY_HAND = {"Bootstrap", "Doctor"}
@@ -782,6 +1014,13 @@ def test_every_index_is_watched(template: Json, index: str) -> None:
     named = {metric["MetricName"] for metric in metrics if metric["Dimensions"] == dimensions}
 
     assert named == {"ReadThrottleEvents", "WriteThrottleEvents"}
+
+
+def test_what_waits_for_its_import_is_watched_and_what_crashed_too(template: Json) -> None:
+    assert {
+        ("AWS/SQS", "ApproximateAgeOfOldestMessage", "ImportQueue"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "ImportDeadLetters"),
+    } <= watched(template)
 
 
 def test_silence_is_no_alarm(template: Json) -> None:
