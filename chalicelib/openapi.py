@@ -295,7 +295,9 @@ def _tidy(schema: Any) -> Any:
         and not (name == "additionalProperties" and value == {"$ref": f"{SCHEMAS}JsonValue"})
     }
     options = tidied.get("anyOf", [])
-    if len(options) == 2 and options[1] == {"type": "null"} and isinstance(options[0].get("type"), str):
+    is_nullable = len(options) == 2 and options[1] == {"type": "null"}
+    # An enumeration would have to name null too.
+    if is_nullable and isinstance(options[0].get("type"), str) and "enum" not in options[0]:
         del tidied["anyOf"]
         tidied.update(options[0], type=[options[0]["type"], "null"])
     return tidied

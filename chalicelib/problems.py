@@ -29,6 +29,7 @@ STATUSES = {
     "conflict": (409, "Conflict"),
     "upload_closed": (409, "The upload has ended"),
     "in_progress": (409, "In progress"),
+    "sync_running": (409, "A sync is going on"),
     "stale_revision": (412, "Changed meanwhile"),
     "too_large": (413, "Too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
@@ -36,6 +37,11 @@ STATUSES = {
     "unavailable": (503, "Try again later"),
     "outcome_unknown": (503, "It is not known whether it was done"),
     "not_configured": (503, "Not configured"),
+    # Geti, or the way to it, is at fault.
+    **dict.fromkeys(
+        ("geti_error", "geti_unauthorized", "not_geti", "geti_forbidden", "geti_no_such_route", "geti_refused"),
+        (502, "Geti failed"),
+    ),
 }
 
 

@@ -36,9 +36,10 @@ MAX_CHECKPOINTS, DEFAULT_CHECKPOINTS = 100, 30  # S3 is asked for each
 UNREADABLE = "unreadable"
 MAX_UNREADABLE_CHARACTERS = 1_000
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+SUBJECT = r"^([a-zA-Z0-9_-]{1,128}|[A-Z]{1,16}#[a-zA-Z0-9._:-]{1,128})$"
 # Positions, of the three kinds of lists.
 NUMBER = re.compile(r"[0-9]{1,12}~?")
-SUBJECT_AND_NUMBER = re.compile(r"[A-Z]{1,16}#[a-zA-Z0-9_-]{1,128}#[0-9]{1,12}~?")
+SUBJECT_AND_NUMBER = re.compile(r"[A-Z]{1,16}#[a-zA-Z0-9._:-]{1,128}#[0-9]{1,12}~?")
 DAY_AND_ID = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}#[0-9A-Za-z~]{1,64}")
 CHECKPOINT = re.compile(r"checkpoints/[0-9T-]{15}Z\.jsonl")
 
@@ -94,7 +95,7 @@ class EventOut(Shape):
     id: str = Field(description="A ULID.")
     time: str = Field(description="UTC, to the microsecond.")
     action: str
-    subject: str = Field(description="`MODEL#`, `RM#` (a registered model) or `TOKEN#`, and an id.")
+    subject: str = Field(description="`MODEL#`, `RM#` (a registered model), `TOKEN#` or `GETI#` (a server), and an id.")
     seq: int = Field(description="Counts the events of the subject, from 1.")
     actor: ActorOut
     changes: dict[str, list[Any]] = Field(description="By field: its value before and after, null for none.")
@@ -153,7 +154,7 @@ class EventsQuery(ModelEventsQuery):
         None, description="exact: the id of a token, or the name of an actor"
     )
     action: Action | None = Field(None, description="what was done")
-    subject: Annotated[str, StringConstraints(pattern=r"^([A-Z]{1,16}#)?[a-zA-Z0-9_-]{1,128}$")] | None = Field(
+    subject: Annotated[str, StringConstraints(pattern=SUBJECT)] | None = Field(
         None, description="the id of a model, registered model or token, alone or as events state it (`MODEL#id`)"
     )
 

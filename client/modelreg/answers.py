@@ -36,6 +36,12 @@ from modelreg.retry import retry_after_seconds
 T = TypeVar("T")
 MAX_SHOWN_CHARACTERS = 2000
 _HOLDER = re.compile(r"conflict with model '([^']+)'")
+# With these, trying again does not help: somebody has to set something, here or in Geti.
+NOT_CONFIGURED = "not_configured"
+GETI_FAILED = frozenset(
+    {"geti_error", "geti_unauthorized", "not_geti", "geti_forbidden", "geti_no_such_route", "geti_refused"}
+)
+LASTING = GETI_FAILED | {NOT_CONFIGURED}
 _UNKNOWN_ROUTE = "Missing Authentication Token"  # so the gateway answers a path that it does not know
 
 
@@ -189,8 +195,7 @@ def _key_reused(message: str, code: str, body: dict[str, Any], _: float | None) 
 
 
 def _unavailable(message: str, code: str, _: dict[str, Any], retry_after: float | None) -> RegistryError:
-    hint = "Whoever runs the registry must set what is named; trying again does not help." if _settled(code) else None
-    return Unavailable(message, retry_after_seconds=retry_after, code=code, hint=hint)
+    return Unavailable(message, retry_after_seconds=retry_after, code=code, hint=_lasting_hint(code))
 
 
 def _throttled(message: str, code: str, _: dict[str, Any], retry_after: float | None) -> RegistryError:
@@ -205,8 +210,17 @@ def _plain(kind: type[RegistryError]) -> _Build:
     return lambda message, code, _body, _retry_after: kind(message, code=code)
 
 
-def _settled(code: str) -> bool:
-    return code == "not_configured"
+def _sync_running(message: str, code: str, _body: dict[str, Any], _retry_after: float | None) -> RegistryError:
+    hint = "`modelreg geti status`, or sync_status(), tells how far it is."
+    return Conflict(message, code=code, hint=hint)
+
+
+def _lasting_hint(code: str) -> str | None:
+    if code == NOT_CONFIGURED:
+        return "Whoever runs the registry must set what is named; trying again does not help."
+    if code in GETI_FAILED:
+        return "Trying again does not help; `modelreg geti doctor`, or geti_checks(), tells an admin what would."
+    return None
 
 
 _BY_CODE: dict[str, _Build] = {
@@ -216,9 +230,10 @@ _BY_CODE: dict[str, _Build] = {
     "invalid_archive": _invalid_archive,
     "idempotency_key_reused": _key_reused,
     "in_progress": _in_progress,
+    "sync_running": _sync_running,
     "unavailable": _unavailable,
     "outcome_unknown": _unavailable,
-    "not_configured": _unavailable,
+    **dict.fromkeys(LASTING, _unavailable),
 }
 _BY_STATUS: dict[int, _Build] = {
     400: _invalid,

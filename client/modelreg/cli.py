@@ -1,7 +1,7 @@
 """The `modelreg` command: which commands there are, and how each ends.
 
     push  pull  ls  show  search  manifest  edit  edit-model  rm  alias  uploads
-    token  can  events  audit  admin  doctor  login  config
+    geti  token  can  events  audit  admin  doctor  login  config
 
 Data goes to standard output, talk to standard error, and the exit code is one of exits.EXITS, whatever happens. No
 traceback is shown unless MODELREG_DEBUG is set. Neither the library nor its dependencies are imported before a
@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelreg import exits
-from modelreg.commands import audit, change, fetch, look, operate, publish, setup, tokens, trail
+from modelreg.commands import audit, change, fetch, geti, look, operate, publish, setup, tokens, trail
 from modelreg.errors import RegistryError
 from modelreg.output import PROGRAM, Output, drop_output
 from modelreg.tokens import without_secrets
@@ -174,6 +174,15 @@ def _add_models(app: typer.Typer) -> None:
     uploads = _group("Uploads that were begun but not finished.")
     uploads.command("abort")(publish.abort_upload)
     app.add_typer(uploads, name="uploads")
+
+    from_geti = _group("Models of an Intel Geti server: import them, and watch the sync.")
+    from_geti.command("projects")(geti.list_projects)
+    from_geti.command("show")(geti.show)
+    from_geti.command("import")(geti.import_models)
+    from_geti.command("sync")(geti.sync)
+    from_geti.command("status")(geti.status)
+    from_geti.command("doctor")(geti.doctor)
+    app.add_typer(from_geti, name="geti")
 
 
 def _add_access(app: typer.Typer) -> None:

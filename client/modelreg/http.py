@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from modelreg.answers import error_of, next_query, parsed, shown_url
+from modelreg.answers import LASTING, error_of, next_query, parsed, shown_url
 from modelreg.errors import (
     ConnectionFailed,
     InProgress,
@@ -243,7 +243,7 @@ def _kind_of(authorization: str | None) -> Sent:
 def _may_repeat(response: httpx.Response, error: RegistryError, repeats: bool) -> bool:
     if isinstance(error, InProgress):
         return True  # which only a request with an Idempotency-Key is told
-    if response.status_code not in TRANSIENT_STATUSES or error.code == "not_configured":
+    if response.status_code not in TRANSIENT_STATUSES or error.code in LASTING:
         return False
     # The registry says 503 and 429 before it changes anything, unless it says that it does not know.
     was_refused = isinstance(error, Unavailable) and response.status_code in (429, 503)

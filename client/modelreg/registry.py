@@ -18,6 +18,7 @@ import httpx
 from modelreg.download import fetch
 from modelreg.errors import Ambiguous, ConnectionFailed, InvalidInput, NotARegistry, NotFound, Unavailable
 from modelreg.fields import CHANGEABLE, FILTERS, METADATA, as_json, check_names, form_text, named_project, stated
+from modelreg.geti import GetiCalls
 from modelreg.http import MAX_PAGE, Api, page_query, segment
 from modelreg.models import (
     Changed,
@@ -47,8 +48,8 @@ MAX_CHECKPOINTS = 100  # on a page
 MAX_CHECKPOINT_BYTES = 5 * 1024**3  # S3 takes no more at once
 
 
-class Registry:
-    """A model registry at a base URL.
+class Registry(GetiCalls):
+    """A model registry at a base URL. What is about Geti is in geti.py.
 
     token: sent as a bearer token; a URL may carry `user:token@` instead. parallel: threads of one transfer.
     transport: replaces the network, patience: clock and waits; both for tests.

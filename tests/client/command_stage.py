@@ -28,6 +28,8 @@ from modelreg.errors import InvalidInput, LocalError, NotFound
 from modelreg.tokens import minted
 from typer.testing import CliRunner
 
+from tests.client.geti_in_memory import GetiInMemory
+
 URL = "https://registry.example.org"
 SECRET = minted(clock=lambda: 0.0, random_bits=lambda bits: 2**bits // 3)
 TOKEN = SECRET.text  # as whole as a token can be
@@ -79,10 +81,11 @@ def zip_of(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-class RegistryInMemory:
+class RegistryInMemory(GetiInMemory):
     """What the command needs of modelreg.Registry, without a network. `failures` are raised by the method named."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.models: list[Model] = []
         self.content: dict[str, bytes] = {}
         self.alias_numbers: dict[str, int] = {}

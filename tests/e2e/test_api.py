@@ -344,7 +344,9 @@ def test_a_deleted_artifact_cannot_be_downloaded_any_more(api: Api):
     [("GET", "/projects"), ("GET", "/projects/p1"), ("POST", "/projects/p1/geti-models/download")],
 )
 def test_projects_name_the_settings_that_geti_needs(api: Api, method: str, path: str):
-    answer = api.request(method, path, json={"models": []} if method == "POST" else None)
+    wanted = {"models": [{"id": "m1", "group_id": "g1"}]}
+
+    answer = api.request(method, path, json=wanted if method == "POST" else None)
 
     assert answer.status_code == 503
     assert "GETI_HOST" in answer.json()["detail"]

@@ -46,6 +46,8 @@ NUMBERS = itertools.count()
 ACCEPTED = {200, 201, 204, 307}
 # What the state forbids, not the document.
 REFUSED_BY_STATE = {404, 409, 412}
+# 503 until a Geti server is configured.
+NEED_GETI = ("/projects", "/projects/{project_id}", "/projects/{project_id}/geti-models/download", "/sync")
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +78,7 @@ def test_what_the_document_allows_is_answered_as_it_says(served_document, operat
         make_real(case, model_id)
         answer = case.call(timeout=30)
         case.validate_response(answer, checks=CONFORMANCE)
-        if not operation.path.startswith("/projects"):  # 503 until a Geti server is configured
+        if operation.path not in NEED_GETI:
             assert answer.status_code in ACCEPTED | REFUSED_BY_STATE, answer.text
 
     ask_all(served_document[operation.path][operation.method], GenerationMode.POSITIVE, ask, deadline)
@@ -86,11 +88,12 @@ def test_what_the_document_allows_is_answered_as_it_says(served_document, operat
 def test_what_the_document_forbids_is_refused_as_it_says(served_document, operation, deadline):
     # In a form a value of another type is text like any other, and may be accepted.
     checks = CONFORMANCE if operation.body else [*CONFORMANCE, negative_data_rejection]
+    checks = checks if operation.path in NEED_GETI else [*checks, not_a_server_error]
 
     def ask(case: Any) -> None:
         if isinstance(case.body, bytes) and not is_utf8(case.body):
             return  # no JSON, and the strict gateway refuses what the real one would mangle
-        case.validate_response(case.call(timeout=30), checks=[*checks, not_a_server_error])
+        case.validate_response(case.call(timeout=30), checks=checks)
 
     ask_all(served_document[operation.path][operation.method], GenerationMode.NEGATIVE, ask, deadline)
 

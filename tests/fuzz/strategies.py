@@ -156,6 +156,8 @@ TOKEN = {
 CHANGE = {"name": "detector", "description": "x", "tags": {"team": None}, "aliases": {"champion": 1, "old": None}}
 DIGEST = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 PARTS = {"digests": {"1": DIGEST}}
+WANTED = {"models": [{"id": "65dc00000000000000000001", "group_id": "65dc00000000000000000002"}]}
+SYNC = {"dry_run": True, "full": False}
 COMPLETION = {"parts": [{"number": 1, "etag": "e", "digest": DIGEST}], "sha256": "0" * 64}
 
 

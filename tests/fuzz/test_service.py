@@ -23,8 +23,10 @@ from tests.fuzz.strategies import (
     GOOD_TOKEN,
     KNOWN_ID,
     PARTS,
+    SYNC,
     TOKEN,
     UPLOAD,
+    WANTED,
     authorizations,
     etags,
     form_bodies,
@@ -41,7 +43,7 @@ from tests.surfaces.conftest import Service
 
 Json = dict[str, Any]
 NOT_CONFIGURED = {("GET", "/projects"), ("GET", "/projects/{project_id}")}
-NOT_CONFIGURED |= {("POST", "/projects/{project_id}/geti-models/download")}
+NOT_CONFIGURED |= {("POST", "/projects/{project_id}/geti-models/download"), ("POST", "/sync"), ("GET", "/sync")}
 ROUTES = sorted(
     (method, path)
     for path, methods in app.routes.items()
@@ -55,6 +57,8 @@ JSON_OF = {
     ("POST", "/uploads/{upload_id}/complete"): COMPLETION,
     ("PATCH", "/registered-models"): CHANGE,
     ("POST", "/tokens"): TOKEN,
+    ("POST", "/projects/{project_id}/geti-models/download"): WANTED,
+    ("POST", "/sync"): SYNC,
 }
 
 

@@ -1,7 +1,7 @@
 """Every route for every kind of caller, from the document: a route without a rule here has no test, and fails."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import app  # noqa: F401 - it says which surfaces there are
+from chalicelib.geti.states import Import, ImportedModel
 from chalicelib.registry.access import Access, Actor, Project, Role
 from chalicelib.registry.models import Draft
 from chalicelib.registry.service import Parcel
@@ -17,9 +18,11 @@ from chalicelib.registry.tokens import new_token_text
 from chalicelib.registry.uploads import StatedFile
 from chalicelib.surface import Operation
 from chalicelib.surfaces.documentation import documentation
-from chalicelib.wiring import authentication, granting, registry, uploading, utc_now
+from chalicelib.wiring import authentication, granting, imports, registry, uploading, utc_now
 from tests.conftest import ARCHIVE, draft, parcel
 from tests.surfaces.conftest import Service
+from tests.surfaces.geti import FP16, YOLOX, GetiStage
+from tests.surfaces.geti import VISION as VISION_ID
 
 OPERATIONS = [operation for surface in documentation.surfaces for operation in surface.operations]
 GUARDED = [operation for operation in OPERATIONS if operation.role is not None]
@@ -69,9 +72,13 @@ RULES = {
     "sign_parts": Rule(422, 404, sent=as_json(digests={"1": "A" * 43 + "="})),
     "complete_upload": Rule(422, 404, sent=as_json()),
     "abort_upload": Rule(204, 404),
-    "list_projects": Rule(503, 503),
-    "get_project": Rule(503, 503),
-    "import_models": Rule(503, 503),
+    "list_projects": Rule(200, 200),
+    "get_project": Rule(200, 404),
+    "import_models": Rule(201, 404, sent=as_json(models=[{"id": FP16, "group_id": YOLOX}])),
+    "start_sync": Rule(202, 403, sent=as_json()),
+    "get_sync": Rule(200, 403),
+    "check_geti": Rule(200, 403),
+    "get_import": Rule(200, 404),
     "create_token": Rule(201, 403, sent=as_json(name="x", role="viewer")),
     "list_tokens": Rule(200, 403),
     "get_token": Rule(200, 403),
@@ -86,7 +93,7 @@ def access() -> str:
 
 
 class Stage:
-    """A model and an open upload in a project, and a caller of each kind."""
+    """A model and an open upload in a project, one of Geti with an import, and a caller of each kind."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -99,7 +106,16 @@ class Stage:
         made = {name: granting().create(name, granted, None, everyone) for name, granted in access.items()}
         self.tokens = {name: text for name, (_, text) in made.items()}
         spare, _ = granting().create("spare", Access(role=Role.VIEWER), None, everyone)
-        self._known = {"model_id": stated.id, "upload_id": upload.id, "token_id": spare.id, "project_id": "65dc"}
+        asked = Import(
+            id="import",
+            project_id=VISION_ID,
+            project_name="vision",
+            asked_at=utc_now(),
+            models=(ImportedModel(id=FP16),),
+        )
+        imports().add(asked, utc_now() + timedelta(days=1))
+        self._known = {"model_id": stated.id, "upload_id": upload.id, "token_id": spare.id, "import_id": asked.id}
+        self._known |= {"project_id": VISION_ID}
 
     def ask(self, operation: Operation, token: str | None) -> Any:
         rule = RULES[operation.view]
@@ -110,7 +126,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(service: Service) -> Iterator[Stage]:
+def stage(geti: GetiStage, service: Service) -> Stage:
     return Stage(service)
 
 

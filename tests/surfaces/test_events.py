@@ -12,9 +12,11 @@ import boto3
 import pytest
 import rfc8785
 
+from chalicelib.geti.states import Run
 from chalicelib.registry.access import EVERYWHERE, Access, Actor, Project, Role
 from chalicelib.registry.checkpoints import Checkpoint, key_of
-from chalicelib.wiring import checkpoints, granting, registry
+from chalicelib.store.geti import DynamoSync
+from chalicelib.wiring import checkpoints, granting, new_ulid, registry
 from tests.conftest import ARCHIVE
 from tests.store.trail_stage import DAY_ONE, Past, named, overwrite
 from tests.surfaces.conftest import ID, Service
@@ -208,6 +210,24 @@ def test_a_subject_that_never_was_has_no_events(root):
     assert root.get("/events?subject=GETI%23unknown") == []
 
 
+def test_what_the_sync_of_a_geti_server_did_is_told_to_who_sees_all(root, viewer):
+    store, now = DynamoSync("geti.example.com:443", new_ulid), datetime.now(UTC)
+    for name in ("01RUN1", "01RUN2"):
+        store.begin(Run(id=name, started_at=now), now)
+        lease, run, memory = store.lease(name, now, now + timedelta(hours=1))
+        store.release(lease, run.model_copy(update={"has_looked": True}), memory)
+        store.finish(now)
+    subject = quote("GETI#geti.example.com:443")
+
+    pages = root.pages(f"/events?limit=1&subject={subject}")
+
+    assert [[event["changes"]["id"] for event in page] for page in pages] == [[[None, "01RUN2"]], [[None, "01RUN1"]]]
+    assert [canonical_digest(page[0]) for page in pages] == [page[0]["digest"] for page in pages]
+    assert len(root.get(f"/events?{SINCE}&action=sync.finished")) == 2
+    assert viewer.get(f"/events?subject={subject}") == []
+    assert viewer.get(f"/events?{SINCE}&action=sync.finished") == []
+
+
 def test_filters_narrow_what_is_told(root):
     root.register()
     root("PUT", f"/models/{ID}", data={"score": "0.5"})
@@ -238,6 +258,7 @@ def test_filters_narrow_what_is_told(root):
         "action=version.exploded",
         "action=",
         "subject=a/b",
+        "subject=geti.example.com",  # alone it could only be a model, which has no such id
         "subject=" + "x" * 129,
         "actor=" + "x" * 257,
         "limit=0",
