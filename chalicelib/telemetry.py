@@ -27,6 +27,7 @@ DENIALS = (Unauthenticated.code, Forbidden.code)
 # What must not be logged is not handed over; this is for texts that nobody foresaw, as those of errors of libraries.
 _SECRETS = re.compile(
     r"\bmr_[0-9A-Za-z]{26}_[0-9A-Za-z]*"
+    r"|\bgeti_pat_\w+"
     r"|\bX-Amz-(?:Signature|Security-Token|Credential)=[^&\s\"\\]*"
     r"|\b(?:Basic|Bearer) [\w+/=.~-]{16,}",
     re.IGNORECASE | re.ASCII,

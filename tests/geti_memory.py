@@ -45,6 +45,7 @@ class Current:
     run: Run
     fence: int
     heard_at: datetime
+    last: Run | None = None
     leased_until: datetime | None = None
     waiting: int = 0
     imported: int = 0
@@ -156,7 +157,7 @@ class SyncInMemory(InMemory):
                 self._finish(now, at)
             if now and now.run.finished_at:
                 run = run.model_copy(update={"started_at": max(run.started_at, now.run.finished_at)})
-            self._current = Current(run, now.fence + 1 if now else 1, at)
+            self._current = Current(run, now.fence + 1 if now else 1, at, now.run if now else None)
             return run
 
     def lease(self, run_id: str, at: datetime, until: datetime) -> tuple[Lease, Run, Memory]:

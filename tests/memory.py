@@ -8,7 +8,7 @@ import hashlib
 import io
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import BinaryIO
@@ -18,8 +18,8 @@ from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import Conflict, NotFound, StaleRevision, Unavailable
 from chalicelib.registry.models import Draft, File, Filters, Head, Metadata, ModelVersion, Page, Placement
-from chalicelib.registry.ports import SignedRequest
-from chalicelib.registry.uploads import Part, StoredObject, Upload, composite_digest
+from chalicelib.registry.ports import Poured, SignedRequest
+from chalicelib.registry.uploads import PART_BYTES, Part, StoredObject, Upload, composite_digest
 
 
 @dataclass
@@ -205,6 +205,16 @@ class MemoryBlobs:
         self.owners[key] = model_id
         return "1"
 
+    def pour(self, key: str, chunks: Iterable[bytes], media_type: str, model_id: str) -> Poured:
+        content = b"".join(chunks)
+        digest = None
+        if len(content) > PART_BYTES:
+            digest = composite_digest(parts_of(content))
+        version_id = self.put(key, io.BytesIO(content), len(content), "", media_type, model_id)
+        if digest:
+            self.composites[key] = digest
+        return Poured(len(content), hashlib.sha256(content).hexdigest(), digest, version_id)
+
     def discard(self, key: str, version_id: str) -> None:
         if not self.is_down:
             self.objects.pop(key, None)
@@ -291,6 +301,12 @@ class MemoryBlobs:
         keys = sorted(key for key in self.objects if key > after)
         old = [key for key in keys[:limit] if self.written_at < at]
         return old, keys[limit - 1] if len(keys) > limit else None
+
+
+def parts_of(content: bytes) -> list[Part]:
+    """As this is cut into parts while it comes."""
+    pieces = [content[at : at + PART_BYTES] for at in range(0, len(content), PART_BYTES)]
+    return [Part(number=number, etag=etag_of(one), digest=digest_of(one)) for number, one in enumerate(pieces, 1)]
 
 
 def in_base64(digest: str) -> str:

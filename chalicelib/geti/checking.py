@@ -135,7 +135,9 @@ class Checking:
                 )
             )
         token = f"the token is read from {known.token_from}" if known.token_from else "no token is set"
-        if not known.is_verified:
+        if known.host.startswith("http://"):
+            trust = "it is on this machine, so without a certificate"
+        elif not known.is_verified:
             trust = "its certificate is not checked, so anybody in between can read the token"
         else:
             trust = f"its certificate is checked{' by GETI_CA_BUNDLE' if known.has_own_ca else ''}"

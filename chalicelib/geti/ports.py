@@ -111,7 +111,7 @@ class SyncStore(Protocol):
     def queue(self, lease: Lease, item: Item) -> None:
         """Keep an item as queued, or queued again, for the run of the lease, which waits for one more.
 
-        It is due at `due_at`, in case the queue loses it. An item that the run waits for already is left as it is.
+        It is due at `due_at`, in case the queue loses it. An item that the run waits for already is only due later.
         """
 
     def mark(self, lease: Lease, item: Item) -> None:
@@ -128,9 +128,9 @@ class SyncStore(Protocol):
     def settle(self, item: Item, holder: str, order: Order, outcome: ImportedModel) -> None:
         """Keep the item as it is now (its state, attempts, why, due_at), let go of it, and tell who waits.
 
-        The run that waits for the item counts it: as imported if the outcome is `registered` or `exists`, as failed
-        otherwise. The request that waits (`order.import_id`) gets the outcome, unless it has one. All of it or nothing;
-        nothing if `holder` does not hold the item any more.
+        The run that waits for the item counts it, and waits no more: as imported if the outcome is `registered` or
+        `exists`, as failed otherwise. The request that waits (`order.import_id`) gets the outcome, unless it has one.
+        All of it or nothing; nothing if `holder` does not hold the item any more.
         """
 
     def let_go(self, item: Item, holder: str) -> None:

@@ -101,9 +101,13 @@ class Lease(Frozen):
 
 
 class RunStatus(Frozen):
-    """A run with what became of its imports so far. `outstanding` have no outcome yet; `failures` are capped."""
+    """A run with what became of its imports so far. `outstanding` have no outcome yet; `failures` are capped.
+
+    `last`: the run before it.
+    """
 
     run: Run
+    last: Run | None = None
     is_leased: bool
     outstanding: int = 0
     imported: int = 0

@@ -65,6 +65,8 @@ class Syncing:
         at = self._clock()
         run = Run(id=self._new_ulid(), started_at=at, is_dry=is_dry, is_full=is_full, is_asked_for=True, by=by)
         begun = self._store.begin(run, at)
+        if is_dry and begun.id != run.id:
+            raise SyncRunning("A sync was interrupted, and goes on by itself: wait for its end, or start one to go on.")
         self._work.start_sync(begun.id)
         return begun
 

@@ -3,7 +3,7 @@
 One contract suite (tests/contract) holds for every implementation.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
@@ -244,6 +244,19 @@ class SignedRequest:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Poured:
+    """What an object came to that was stored while its bytes still came.
+
+    sha256 is in hexadecimal, of the whole; s3_digest is the composite digest if it was stored in parts.
+    """
+
+    size: int
+    sha256: str
+    s3_digest: str | None
+    version_id: str
+
+
 class Blobs(Protocol):
     """The objects. A key is written once and never again."""
 
@@ -252,6 +265,12 @@ class Blobs(Protocol):
 
     def put(self, key: str, body: BinaryIO, size: int, sha256: str, media_type: str, model_id: str) -> str:
         """Store an object, marked with the model it is for; its version id. Raises Unavailable."""
+
+    def pour(self, key: str, chunks: Iterable[bytes], media_type: str, model_id: str) -> Poured:
+        """Store an object while its bytes come, in little memory, marked with the model it is for.
+
+        Raises Unavailable, TooLarge, and whatever the chunks raise; then it is not there, and what was sent is dropped.
+        """
 
     def discard(self, key: str, version_id: str) -> None:
         """Remove an object that no record names, for good. Never raises for a failing store: a sweep follows."""

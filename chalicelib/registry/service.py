@@ -29,7 +29,7 @@ from chalicelib.registry.ports import Blobs, Catalog
 from chalicelib.registry.registered_models import RegisteredModel, RegisteredModelChanges
 from chalicelib.registry.repetition import is_own_work
 from chalicelib.registry.tokens import Token
-from chalicelib.registry.uploads import Upload
+from chalicelib.registry.uploads import ZIP, Upload
 
 MAX_FILE_NAME_BYTES = 255
 Subject = ModelVersion | RegisteredModel | Upload | Token
@@ -84,34 +84,62 @@ class Registry:
                     return self.catalog.version(draft.id)
             raise
 
+    def register_stored(
+        self, draft: Draft, file: File, version_id: str, report: ArchiveReport, by: Actor
+    ) -> ModelVersion:
+        """As register, of an archive that is stored already, as this version of its object, and was inspected.
+
+        Its bytes are this one's: if it is refused, whatever the reason, they are gone.
+        """
+        with self._discarding(file, version_id):
+            draft = completed(by.access.placed(draft), report)
+            placement = self._placement(draft, by)
+        return self._add(draft, placement, file, version_id, by)
+
+    def new_key(self, file_name: str) -> str:
+        """A key that no object has had, for a file of this name."""
+        return f"artifacts/{self._new_ulid()}/{base_name(file_name)}"
+
     def _register(self, draft: Draft, parcel: Parcel, by: Actor) -> ModelVersion:
         size, sha256 = _measure(parcel)
         report = inspect_archive(parcel.body, declared_format=draft.format)
         draft = completed(draft, report)
-        with telling_no_hidden_upload(self.catalog, by):
-            placement = self.catalog.place(draft, self._clock())
+        placement = self._placement(draft, by)
         file = File(
-            key=f"artifacts/{self._new_ulid()}/{base_name(parcel.file_name)}",
+            key=self.new_key(parcel.file_name),
             file_name=base_name(parcel.file_name),
-            media_type="application/zip",
+            media_type=ZIP,
             size=size,
             sha256=sha256,
             sha256_checked_by="registry",
         )
         parcel.body.seek(0)
         version_id = self.blobs.put(file.key, parcel.body, size, sha256, file.media_type, draft.id)
+        return self._add(draft, placement, file, version_id, by)
+
+    def _placement(self, draft: Draft, by: Actor) -> Placement:
+        with telling_no_hidden_upload(self.catalog, by):
+            return self.catalog.place(draft, self._clock())
+
+    def _add(self, draft: Draft, placement: Placement, file: File, version_id: str, by: Actor) -> ModelVersion:
+        """The record, last of all."""
         version = self._version(draft, placement, file)
+        with self._discarding(file, version_id), telling_no_hidden_upload(self.catalog, by):
+            version = self.catalog.add(version, placement, by)
+        self._announce(Action.VERSION_REGISTERED, None, version, by)
+        return version
+
+    @contextmanager
+    def _discarding(self, file: File, version_id: str) -> Iterator[None]:
+        """Remove the bytes of what is refused."""
         try:
-            with telling_no_hidden_upload(self.catalog, by):
-                version = self.catalog.add(version, placement, by)
+            yield
         except OutcomeUnknown:
             # There may be a record now: its bytes stay, and are swept later if there is none.
             raise
         except RegistryError:
             self.blobs.discard(file.key, version_id)
             raise
-        self._announce(Action.VERSION_REGISTERED, None, version, by)
-        return version
 
     def update(self, model_id: str, changes: Changes, by: Actor, if_revision: int | None = None) -> ModelVersion:
         """Replace fields; the version as it is then.

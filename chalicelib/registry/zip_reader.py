@@ -366,7 +366,7 @@ def head(reader: RangeReader, entry: Entry, count: int) -> bytes:
 
 
 def _unpacked(reader: RangeReader, entry: Entry, chunk_bytes: int) -> Iterator[bytes]:
-    packed = _packed(reader, entry, chunk_bytes)
+    packed = packed_content(reader, entry, chunk_bytes)
     if entry.method == STORED or not entry.packed_bytes:
         yield from packed
         return
@@ -389,7 +389,8 @@ def _inflated(inflater: "zlib._Decompress", packed: bytes, chunk_bytes: int) -> 
         packed = inflater.unconsumed_tail
 
 
-def _packed(reader: RangeReader, entry: Entry, chunk_bytes: int) -> Iterator[bytes]:
+def packed_content(reader: RangeReader, entry: Entry, chunk_bytes: int) -> Iterator[bytes]:
+    """The entry's bytes as they are in the file, in pieces of at most chunk_bytes."""
     start = _data_offset(reader, entry)
     end = start + entry.packed_bytes
     while start < end:

@@ -5,9 +5,10 @@ these bytes or none. Each object is marked with the id of the model it is for.
 """
 
 import base64
+import hashlib
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from queue import Empty, Queue
@@ -20,7 +21,7 @@ from botocore.exceptions import ConnectionError as NotConnected
 
 from chalicelib.registry.errors import Unavailable, UploadIncomplete
 from chalicelib.registry.models import File
-from chalicelib.registry.ports import SignedRequest
+from chalicelib.registry.ports import Poured, SignedRequest
 from chalicelib.registry.uploads import Part, StoredObject, Upload
 
 if TYPE_CHECKING:
@@ -76,6 +77,13 @@ class S3Blobs:
                 Metadata={OWNER: model_id},
             )
         return answer["VersionId"]
+
+    def pour(self, key: str, chunks: Iterable[bytes], media_type: str, model_id: str) -> Poured:
+        # Imported here: only the import from Geti needs it.
+        from chalicelib.store.pouring import Pouring
+
+        self._client()  # now, for boto3 makes none safely in several threads at once
+        return Pouring(self, key, media_type, model_id, self._report).poured(chunks)
 
     def discard(self, key: str, version_id: str) -> None:
         try:
@@ -137,16 +145,7 @@ class S3Blobs:
         return SignedRequest(url, headers)
 
     def start_parts(self, upload: Upload) -> str:
-        with unavailable_if_transient("The upload could not be started: try again."):
-            answer = self._client().create_multipart_upload(
-                Bucket=self.bucket,
-                Key=upload.key,
-                ContentType=upload.media_type,
-                ChecksumAlgorithm="SHA256",
-                ChecksumType="COMPOSITE",
-                Metadata={OWNER: upload.draft.id},
-            )
-        return answer["UploadId"]
+        return self.begin(upload.key, upload.media_type, upload.draft.id)
 
     def parts(self, upload: Upload) -> Sequence[Part] | None:
         pages = self._client().get_paginator("list_parts")
@@ -164,6 +163,47 @@ class S3Blobs:
         ]
 
     def join(self, upload: Upload, parts: Sequence[Part]) -> None:
+        self.join_parts(upload.key, upload.multipart_id or "", parts)
+
+    def drop_parts(self, upload: Upload) -> None:
+        self.drop(upload.key, upload.multipart_id or "")
+
+    # Objects of several parts, whoever sends these
+
+    def begin(self, key: str, media_type: str, model_id: str) -> str:
+        """Begin one, marked with its model; what S3 calls it. Raises Unavailable."""
+        with unavailable_if_transient("The upload could not be started: try again."):
+            answer = self._client().create_multipart_upload(
+                Bucket=self.bucket,
+                Key=key,
+                ContentType=media_type,
+                ChecksumAlgorithm="SHA256",
+                ChecksumType="COMPOSITE",
+                Metadata={OWNER: model_id},
+            )
+        return answer["UploadId"]
+
+    def send_part(self, key: str, multipart_id: str, number: int, piece: bytes) -> Part:
+        """Send a part. Raises Unavailable."""
+        digest = base64.b64encode(hashlib.sha256(piece).digest()).decode()
+        with unavailable_if_transient("A part could not be stored: try again."):
+            try:
+                answer = self._client().upload_part(
+                    Bucket=self.bucket,
+                    Key=key,
+                    UploadId=multipart_id,
+                    PartNumber=number,
+                    Body=piece,
+                    ChecksumSHA256=digest,
+                )
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] == "NoSuchUpload":
+                    raise Unavailable("The parts were dropped meanwhile: try again.") from exc
+                raise
+        return Part(number=number, size=len(piece), etag=answer["ETag"], digest=digest)
+
+    def join_parts(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:
+        """Make the object, unless the parts are gone: the object tells. Raises UploadIncomplete and Unavailable."""
         named: list[Any] = [
             {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": part.digest}
             for part in sorted(parts, key=lambda part: part.number)
@@ -173,8 +213,8 @@ class S3Blobs:
         def join() -> None:
             client.complete_multipart_upload(
                 Bucket=self.bucket,
-                Key=upload.key,
-                UploadId=upload.multipart_id or "",
+                Key=key,
+                UploadId=multipart_id,
                 MultipartUpload={"Parts": named},
                 ChecksumType="COMPOSITE",
                 IfNoneMatch="*",
@@ -192,12 +232,11 @@ class S3Blobs:
                 if code not in ("NoSuchUpload", "PreconditionFailed"):
                     raise
 
-    def drop_parts(self, upload: Upload) -> None:
+    def drop(self, key: str, multipart_id: str) -> None:
+        """Forget what was sent, if anything. Raises Unavailable."""
         with unavailable_if_transient("The parts could not be dropped."):
             try:
-                self._client().abort_multipart_upload(
-                    Bucket=self.bucket, Key=upload.key, UploadId=upload.multipart_id or ""
-                )
+                self._client().abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=multipart_id)
             except ClientError as exc:
                 if exc.response["Error"]["Code"] != "NoSuchUpload":
                     raise

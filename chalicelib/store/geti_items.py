@@ -86,6 +86,7 @@ class RunItem(RegistryItem):
 
     run_id = UnicodeAttribute()
     record = UnicodeAttribute()
+    last_record = UnicodeAttribute(null=True)
     memory = UnicodeAttribute()
     fence = NumberAttribute()
     leased_until = UnicodeAttribute(null=True)
@@ -107,6 +108,7 @@ class RunItem(RegistryItem):
             META,
             run_id=run.id,
             record=run.model_dump_json(),
+            last_record=last.record if last else None,
             memory=last.memory if last else Memory().model_dump_json(),
             fence=int(last.fence) + 1 if last else 1,
             has_looked=run.has_looked,
@@ -129,10 +131,13 @@ class RunItem(RegistryItem):
 
     def status(self, at: datetime) -> RunStatus:
         """Without the failures. What a finished run has imported is among its counts."""
+        last = Run.model_validate_json(self.last_record) if self.last_record else None
         if self.finished_at:
-            return RunStatus(run=self.run(), is_leased=False)
+            return RunStatus(run=self.run(), last=last, is_leased=False)
         counts = {"outstanding": self.outstanding, "imported": self.imported, "failed": self.failed}
-        return RunStatus(run=self.run(), is_leased=self.is_leased(at), **{k: int(v) for k, v in counts.items()})
+        return RunStatus(
+            run=self.run(), last=last, is_leased=self.is_leased(at), **{k: int(v) for k, v in counts.items()}
+        )
 
     @property
     def head(self) -> Head:

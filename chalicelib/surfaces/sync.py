@@ -102,11 +102,21 @@ class SyncRun(Shape):
 
 
 class SyncStatus(Shape):
-    """What the sync does. `run` is there while one is going on, `last_run` while none is, and after the first."""
+    """What the sync does. `run` is there while one is going on, `last_run` once one has ended."""
 
     state: Literal["idle", "running"]
     last_run: SyncRun | None
     run: SyncRun | None
+
+    @classmethod
+    def of(cls, status: "RunStatus | None") -> "SyncStatus":
+        if status is None:
+            return cls(state="idle", last_run=None, run=None)
+        run = SyncRun.of(status)
+        if status.run.finished_at:
+            return cls(state="idle", last_run=run, run=None)
+        last = SyncRun.of(status.model_copy(update={"run": status.last})) if status.last else None
+        return cls(state="running", last_run=last, run=run)
 
 
 class ImportedModelOut(Shape):
@@ -189,15 +199,7 @@ def get_sync() -> Response:
     sync_and_imports.actor().access.require_no_limits()
     if not settings().is_geti_configured:
         raise NotConfigured("Geti is not configured: set GETI_HOST and GETI_TOKEN.")
-    status = sync_store().status(utc_now())
-    run = SyncRun.of(status) if status else None
-    is_running = status is not None and status.run.finished_at is None
-    answer = SyncStatus(
-        state="running" if is_running else "idle",
-        last_run=None if is_running else run,
-        run=run if is_running else None,
-    )
-    return json_response(answer.model_dump(mode="json"))
+    return json_response(SyncStatus.of(sync_store().status(utc_now())).model_dump(mode="json"))
 
 
 @sync_and_imports.operation(

@@ -118,6 +118,18 @@ def test_a_run_whose_imports_go_on_is_told_with_its_counts_so_far(geti: GetiStag
     assert run["failed"] == [{"id": "model-1", "why": "no"}]
 
 
+def test_while_a_run_goes_on_the_one_before_it_is_told_too(geti: GetiStage, service: Service) -> None:
+    first = start(service).json_body["run_id"]
+    looked(first, lambda run: run.model_copy(update={"counts": Counts(seen=3)}))
+    sync_store().finish(datetime.now(UTC))
+
+    second = start(service).json_body["run_id"]
+
+    told = status(service)
+    assert (told["state"], told["run"]["run_id"], told["last_run"]["run_id"]) == ("running", second, first)
+    assert (told["last_run"]["outcome"], told["last_run"]["counts"]["seen"]) == ("ok", 3)
+
+
 def test_no_more_than_a_hundred_are_named(geti: GetiStage, service: Service) -> None:
     run_id = start(service).json_body["run_id"]
     many = tuple(Told(id=f"m-{number}", why="old") for number in range(MAX_TOLD))

@@ -124,9 +124,10 @@ def test_without_a_host_there_is_nothing_to_check() -> None:
     [
         ({"is_verified": False}, "not checked, so anybody in between can read the token"),
         ({"has_own_ca": True}, "checked by GETI_CA_BUNDLE"),
+        ({"host": "http://127.0.0.1:7860"}, "on this machine, so without a certificate"),
     ],
 )
-def test_it_is_said_how_the_certificate_is_checked(change: dict[str, bool], said: str) -> None:
+def test_it_is_said_how_the_certificate_is_checked(change: dict[str, Any], said: str) -> None:
     assert said in Stage(setup=SETUP.model_copy(update=change)).checks()["settings"].found
 
 

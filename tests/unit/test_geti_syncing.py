@@ -240,6 +240,16 @@ def test_a_run_stops_in_time_and_the_next_one_goes_on_there(world: World, geti: 
     assert run.counts == Counts(seen=24, new=18, imported=18, skipped=6)
 
 
+def test_a_dry_run_does_not_go_on_with_one_that_is_not(world: World, sync: SyncStage) -> None:
+    world.populate(projects=3)
+    sync.run(lambda: False)
+
+    with pytest.raises(SyncRunning, match="interrupted"):
+        sync.run(is_dry=True)
+
+    assert (sync.work.orders, sync.work.runs) == ([], [])
+
+
 def test_only_one_run_looks_at_a_time(world: World, sync: SyncStage) -> None:
     world.project().group().train()
     inner: list[object] = []

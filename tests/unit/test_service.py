@@ -1,10 +1,13 @@
 """The rules of the service, on ports in memory."""
 
 import hashlib
+import io
 
 import pytest
 
-from chalicelib.registry.access import Actor
+from chalicelib.registry.access import Access, Actor, Project
+from chalicelib.registry.archives import ArchiveReport, inspect_archive
+from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import (
     Conflict,
     InvalidArchive,
@@ -14,7 +17,7 @@ from chalicelib.registry.errors import (
     RegistryError,
     Unavailable,
 )
-from chalicelib.registry.models import ModelVersion, Placement
+from chalicelib.registry.models import Draft, File, ModelVersion, Placement
 from chalicelib.registry.service import Parcel, Registry, base_name
 from tests.conftest import ALICE, ARCHIVE, Announced, Clock, draft, parcel, ulids, zip_of
 from tests.memory import MemoryBlobs, MemoryCatalog
@@ -120,6 +123,75 @@ def test_bytes_are_discarded_only_if_no_record_can_name_them(
         Registry(catalog, blobs, Clock(), ulids(), announced).register(draft(), parcel(), ALICE)
 
     assert len(blobs.objects) == kept
+
+
+def poured(registry: Registry, content: bytes = IR) -> tuple[File, str, ArchiveReport]:
+    """An archive that is stored and inspected, but of no record yet."""
+    key = registry.new_key("caps.zip")
+    stored = registry.blobs.pour(key, [content], "application/zip", draft().id)
+    file = File(
+        key=key,
+        file_name="caps.zip",
+        media_type="application/zip",
+        size=stored.size,
+        sha256=stored.sha256,
+        sha256_checked_by="registry",
+    )
+    return file, stored.version_id, inspect_archive(io.BytesIO(content))
+
+
+def test_what_is_stored_already_is_registered_as_it_is(registry: Registering, announced: Announced) -> None:
+    file, version_id, report = poured(registry)
+
+    version = registry.register_stored(draft(), file, version_id, report, ALICE)
+
+    assert version == registry.catalog.version(draft().id)
+    assert (version.artifact, version.labels, version.category) == (file, ("cat", "dog"), "detection")
+    assert registry.blobs.objects == {file.key: IR}
+    assert [(line[0], line[2]) for line in announced.lines] == [(Action.VERSION_REGISTERED, version)]
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(Unavailable("busy"), 0), (Conflict("another-model-00"), 0), (OutcomeUnknown("lost"), 1)]
+)
+def test_of_what_is_stored_already_the_same_is_discarded(announced: Announced, error: RegistryError, kept: int) -> None:
+    catalog = Failing(ulids())
+    catalog.error = error
+    registry = Registering(catalog, MemoryBlobs(), Clock(), ulids(), announced)
+
+    with pytest.raises(type(error)):
+        registry.register_stored(draft(), *poured(registry), ALICE)
+
+    assert len(registry.blobs.objects) == kept
+
+
+LIMITED = ALICE.model_copy(update={"access": Access(projects=(Project(name="Caps"),))})
+
+
+def test_what_is_stored_already_goes_into_the_project_that_access_is_limited_to(registry: Registering) -> None:
+    version = registry.register_stored(draft(), *poured(registry), LIMITED)
+
+    assert version.project_name == "Caps"
+
+
+@pytest.mark.parametrize(
+    ("refused", "by"),
+    [
+        (draft("taken"), ALICE),
+        (draft(project_name="Corks"), LIMITED),
+        (draft(description="x" * 70_000), ALICE),
+    ],
+    ids=["a claim that is taken", "a project out of limits", "too much"],
+)
+def test_what_is_refused_before_its_record_is_written_is_discarded_too(
+    registry: Registering, refused: Draft, by: Actor
+) -> None:
+    other = registry.register(draft("taken", id="another-model-00"), parcel(), ALICE)
+
+    with pytest.raises(RegistryError):
+        registry.register_stored(refused, *poured(registry), by)
+
+    assert list(registry.blobs.objects) == [other.artifact.key]
 
 
 def test_labels_of_an_archive_that_would_be_too_much_are_left_out(registry: Registering) -> None:
