@@ -159,6 +159,7 @@ def test_a_longer_value_is_logged_by_its_beginning() -> None:
         "Basic dXNlcjpteS1zZWNyZXQtdG9rZW4=",
         "https://b.s3.amazonaws.com/k?X-Amz-Security-Token=s3cReT&X-Amz-Credential=s3cReT&X-Amz-Signature=s3cReT&x=1",
         "x-amz-signature=s3cReT",
+        "GETI_TOKEN=geti_pat_s3cReTs3cReTs3cReTs3cReTs3cReTs3cReTs3c_abcdef",
     ],
 )
 def test_a_secret_that_got_into_a_text_does_not_get_into_the_log(text: str) -> None:
