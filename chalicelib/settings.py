@@ -121,7 +121,7 @@ class Settings(BaseModel):
     @property
     def geti_server(self) -> str:
         """The identity of the Geti server: its models keep it for ever."""
-        return self.geti_server_id or urlsplit(self.geti_host or "").netloc.lower()
+        return self.geti_server_id or re.sub(r"[\[\]]", "", urlsplit(self.geti_host or "").netloc.lower())
 
 
 class SettingsError(Exception):

@@ -19,7 +19,7 @@ from chalicelib.geti.records import BaseModel, Group, OptimizedModel, Project
 from chalicelib.geti.selection import Selection
 from chalicelib.geti.states import Import, ImportedModel, Order
 from chalicelib.registry.access import Access, Actor
-from chalicelib.registry.errors import NotFound, RegistryError, Unavailable
+from chalicelib.registry.errors import NO_SUCH_IMPORT, NotFound, RegistryError, Unavailable
 from chalicelib.registry.models import Frozen
 from chalicelib.registry.ports import Catalog
 
@@ -28,7 +28,6 @@ KEPT = timedelta(days=7)
 WATCH_EVERY_SECONDS = 0.5
 NO_SUCH_PROJECT = "Project not found"
 NOT_THERE = "Project or model id not found. No model(s) registered."
-NO_SUCH_IMPORT = "There is no such import; it is forgotten after 7 days."
 ADVICE = "Ask for one project, GET /projects/{project_id}, or try again."
 TRAINED_VERSION = "it is a trained version: name one of its OpenVINO models"
 NOT_QUEUED = "it could not be put into the queue; ask for it again"

@@ -29,6 +29,7 @@ MAX_SHOWN_CHARACTERS = 100
 NO_SUCH_MODEL = "Model not found."
 NO_SUCH_NAME = "There is no registered model of this name."
 NO_SUCH_TOKEN = "There is no such token."  # noqa: S105 - a text
+NO_SUCH_IMPORT = "There is no such import; it is forgotten after 7 days."
 NO_SUCH_UPLOAD = "There is no such upload; it is forgotten 30 days after its end."
 
 

@@ -13,9 +13,8 @@ from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from pynamodb.expressions.update import Action
 
-from chalicelib.geti.asking import NO_SUCH_IMPORT
 from chalicelib.geti.states import Import, ImportedModel, Item, Order
-from chalicelib.registry.errors import NotFound, Unavailable
+from chalicelib.registry.errors import NO_SUCH_IMPORT, NotFound, Unavailable
 from chalicelib.registry.models import time_text
 from chalicelib.store.geti_items import (
     DUE,

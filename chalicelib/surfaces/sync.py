@@ -9,7 +9,7 @@ from chalicelib.geti.fields import ID
 from chalicelib.idempotency import Made, RepeatHeaders, intent_of
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.access import Role
-from chalicelib.registry.errors import NotConfigured, NotFound
+from chalicelib.registry.errors import NO_SUCH_IMPORT, NotConfigured, NotFound
 from chalicelib.registry.models import time_text
 from chalicelib.settings import settings
 from chalicelib.surface import JSON, Answer, Shape, Surface, json_response
@@ -235,7 +235,7 @@ def get_import(import_id: str) -> Response:
 
     An import is known for 7 days.
     """
-    from chalicelib.geti.asking import NO_SUCH_IMPORT, seen_import
+    from chalicelib.geti.asking import seen_import
 
     if not ID.fullmatch(import_id):
         raise NotFound(NO_SUCH_IMPORT)

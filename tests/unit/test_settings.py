@@ -60,7 +60,7 @@ def test_the_value_of_a_variable_is_not_told() -> None:
         ("https://geti.example.com/", "https://geti.example.com", "geti.example.com"),
         ("http://127.0.0.1:7000", "http://127.0.0.1:7000", "127.0.0.1:7000"),
         ("http://localhost:7000", "http://localhost:7000", "localhost:7000"),
-        ("http://[::1]:7000", "http://[::1]:7000", "[::1]:7000"),
+        ("http://[::1]:7000", "http://[::1]:7000", "::1:7000"),
     ],
 )
 def test_a_host_is_enough_to_reach_geti(host: str, url: str, server: str) -> None:
