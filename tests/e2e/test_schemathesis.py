@@ -28,7 +28,7 @@ from tests.conftest import ARCHIVE
 from tests.e2e.strict_stack import Api
 
 MAX_SECONDS = 40
-MAX_EXAMPLES = 25
+MAX_EXAMPLES = 15
 CONFORMANCE = [
     status_code_conformance,
     content_type_conformance,

@@ -111,7 +111,7 @@ def _seen(outcome: ModelVersion | RegistryError) -> Any:
 @pytest.mark.usefixtures("credentials")
 class TestStoreBesideMemory(StoreBesideMemory.TestCase):
     settings = settings(
-        max_examples=20,
+        max_examples=12,
         stateful_step_count=20,
         phases=(Phase.generate,),  # a failing run is short enough to read as it is
         deadline=None,

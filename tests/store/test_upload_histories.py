@@ -104,7 +104,7 @@ class Histories(RuleBasedStateMachine):
 @pytest.mark.usefixtures("credentials")
 class TestHistories(Histories.TestCase):
     settings = settings(
-        max_examples=10,
+        max_examples=6,
         stateful_step_count=25,
         phases=(Phase.generate,),  # a failing run is short enough to read as it is
         deadline=None,

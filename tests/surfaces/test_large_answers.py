@@ -9,7 +9,7 @@ import pytest
 from chalicelib.registry.models import ModelVersion
 from chalicelib.registry.registered_models import RegisteredModelChanges
 from chalicelib.wiring import registry
-from tests.conftest import ALICE
+from tests.conftest import ALICE, draft, parcel
 from tests.surfaces.conftest import ID, Service
 
 MAX_BYTES = 6 * 1024**2
@@ -61,9 +61,9 @@ def pretended(versions: list[ModelVersion], ids: list[str]) -> list[ModelVersion
 
 
 def test_registered_models(service: Service):
+    changes = RegisteredModelChanges(description="x" * 64_000)
     for number in range(100):
-        service.register(id=f"model-detector-{number:04}", name=f"n{number:03}")
-        changes = RegisteredModelChanges(description="x" * 64_000)
+        registry().register(draft(f"n{number:03}"), parcel(), ALICE)
         registry().change_registered_model(f"n{number:03}", changes, ALICE)
 
     seen, path = [], "/registered-models?limit=1000"
