@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
 FUZZ_CASES ?= 100000
 
-.PHONY: help install test run demo bench clean package deploy lock lint audit types fuzz
+.PHONY: help install test run demo geti-demo bench clean package deploy lock lint audit types fuzz
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -25,6 +25,9 @@ run: install  ## Serve the registry here: make run [PORT=4566] [DATA_DIR=.local]
 
 demo: install $(DEMO_VENV)/.installed  ## Register a real trained model and run it: make demo [URL=http://...] [KEEP=1]
 	@URL="$(URL)" REGISTRY_PYTHON="$(abspath $(BIN))/python" KEEP="$(KEEP)" exec $(DEMO_VENV)/bin/python -m demo
+
+geti-demo: install $(DEMO_VENV)/.installed  ## Watch models of a simulated Geti arrive: make geti-demo [URL=http://...] [KEEP=1]
+	@URL="$(URL)" REGISTRY_PYTHON="$(abspath $(BIN))/python" KEEP="$(KEEP)" exec $(DEMO_VENV)/bin/python -m demo.geti
 
 # --no-deps: the list is complete, and leaves out what the demo does not need (pyproject.toml says what).
 $(DEMO_VENV)/.installed: requirements-demo.txt

@@ -3,55 +3,28 @@
 The version is named after the time, so that the demo can be repeated; at the end it is deleted unless KEEP is set.
 """
 
-import hashlib
 import os
-import shutil
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-import requests
-
-from demo.network import converted, sounds, speech_probabilities, trained_network, unzipped, zipped
-from demo.server import ROOT, NoRegistryError, running_registry
+from demo.network import converted, trained_network, zipped
+from demo.proof import download, infer
+from demo.server import running_registry
+from demo.telling import call, command, exit_code, new_directory, require, shown, step, tell
 
 PROJECT = "demo"
-# 16 bits of weights instead of 32 change a probability by less, where it rises and falls.
-TOLERANCE = 0.05
-# The archive stays, so that the commands shown can be repeated.
-DIRECTORY = ROOT / "build" / "demo"
-_TIMEOUT_SECONDS = 60
 
 
-class DemoFailedError(Exception):
-    """Something is not as it should be; the text says what."""
-
-
-def main(environment: Mapping[str, str]) -> int:
-    """Run the demo; the exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def main(environment: Mapping[str, str]) -> None:
+    """Run the demo. Raises DemoFailedError, NoRegistryError and OSError."""
     python = environment.get("REGISTRY_PYTHON") or sys.executable
-    try:
-        with running_registry(environment.get("URL"), python) as url:
-            tour(url, new_directory(), is_kept=bool(environment.get("KEEP")))
-    except (DemoFailedError, NoRegistryError, requests.RequestException) as exc:
-        print(f"The demo failed: {exc}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def new_directory() -> Path:
-    """Where the demo puts its files, empty."""
-    shutil.rmtree(DIRECTORY, ignore_errors=True)
-    DIRECTORY.mkdir(parents=True)
-    return DIRECTORY
+    with running_registry(environment.get("URL"), python) as url:
+        tour(url, new_directory("demo"), is_kept=bool(environment.get("KEEP")))
 
 
 def tour(url: str, directory: Path, *, is_kept: bool) -> None:
@@ -130,40 +103,6 @@ def listed(url: str, **query: str) -> list[dict[str, Any]]:
     return models
 
 
-def download(url: str, model_id: str, sent: Path, directory: Path) -> Path:
-    step("Download it, through the redirect to S3")
-    command(f'curl -L -o downloaded.zip "{url}/models/{model_id}/files"')
-    answer = call("GET", f"{url}/models/{model_id}/files", 200)
-    for hop in answer.history:
-        # What follows the path is a signature, and as good as a password.
-        target = urlsplit(hop.headers["Location"])
-        tell(f"{hop.status_code} to {target.scheme}://{target.netloc}{target.path}?...")
-    received = directory / "downloaded.zip"
-    received.write_bytes(answer.content)
-    sha256 = hashlib.sha256(answer.content).hexdigest()
-    tell(f"{answer.status_code}, {answer.headers['Content-Type']}, {len(answer.content):,} bytes, SHA-256 {sha256}")
-    require(len(answer.history) == 1, "There should be one redirect.")
-    require(answer.headers["Content-Type"] == "application/zip", "The type should be application/zip.")
-    require(answer.content == sent.read_bytes(), "The bytes should be those that were registered.")
-    require(
-        sha256 == call("GET", f"{url}/models/{model_id}", 200).json()["sha256"], "The SHA-256 should be the record's."
-    )
-    tell("the same bytes as registered, and the SHA-256 of the record")
-    return received
-
-
-def infer(original: Path, downloaded: Path, directory: Path) -> None:
-    step("Run what was downloaded, beside the network it was made from")
-    ir = unzipped(downloaded, directory / "downloaded")
-    heard = {}
-    for name, sound in sounds().items():
-        ours, theirs = speech_probabilities(ir, sound), speech_probabilities(original, sound)
-        heard[name] = ours.max()
-        tell(f"{name:<17} speech at most {ours.max():.3f}, of the original {theirs.max():.3f}")
-        require(abs(ours - theirs).max() < TOLERANCE, "Both should hear the same.")
-    require(heard["ah ee oo ah"] > 0.5 > heard["silence"], "A voice should be told from silence.")
-
-
 def remove(url: str, model_id: str) -> None:
     step("Delete it again (KEEP=1 keeps it)")
     command(f'curl -X DELETE "{url}/models/{model_id}"')
@@ -172,37 +111,5 @@ def remove(url: str, model_id: str) -> None:
     tell("204, and 404 to whoever asks for it now")
 
 
-def call(method: str, url: str, expected: int, **request: Any) -> requests.Response:
-    """The answer. Raises DemoFailedError if its status is not the expected one."""
-    answer = requests.request(method, url, timeout=_TIMEOUT_SECONDS, **request)
-    require(
-        answer.status_code == expected,
-        f"{method} {url} answered {answer.status_code} instead of {expected}: {answer.text[:500]}",
-    )
-    return answer
-
-
-def shown(path: Path) -> Path:
-    """A path as somebody types it who stands where the Makefile is."""
-    return path.relative_to(ROOT)
-
-
-def require(is_so: bool, otherwise: str) -> None:
-    if not is_so:
-        raise DemoFailedError(otherwise)
-
-
-def step(title: str) -> None:
-    print(f"\n{title}", flush=True)
-
-
-def command(text: str) -> None:
-    print(f"  $ {text}", flush=True)
-
-
-def tell(text: str) -> None:
-    print(f"  {text}", flush=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main(os.environ))
+    sys.exit(exit_code(lambda: main(os.environ)))

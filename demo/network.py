@@ -70,12 +70,13 @@ def unzipped(archive: Path, directory: Path) -> Path:
     """The .xml of the IR in an archive, extracted."""
     with zipfile.ZipFile(archive) as source:
         source.extractall(directory)
-    return next(directory.glob("*.xml"))
+    return next(directory.rglob("*.xml"))
 
 
 def speech_probabilities(model: Path, sound: Sound) -> Sound:
     """How likely there is speech in each window of the sound, from 0 to 1. `model` is an ONNX file or an IR."""
-    network = openvino.compile_model(model, "CPU")
+    # Some processors would compute with 16 bits unasked, which changes more than the weights do.
+    network = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     state, earlier = np.zeros(STATE_SHAPE, np.float32), np.zeros(EARLIER, np.float32)
     found = []
     for start in range(0, len(sound) - WINDOW + 1, WINDOW):

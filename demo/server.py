@@ -28,18 +28,23 @@ def running_registry(url: str | None, python: str) -> Iterator[str]:
     Without a URL it is the one that `make run` serves or, if nothing answers there, one started for the occasion by
     `python`, on a free port, whose data is gone at the end. Raises NoRegistryError.
     """
-    wanted = (url or USUAL_URL).rstrip("/")
-    if _answers(wanted):
-        print(f"The registry at {wanted} answers.", flush=True)
-        yield wanted
-    elif url:
+    if url or _answers(USUAL_URL):
+        yield given_registry(url or USUAL_URL)
+    else:
+        print("No registry runs here (`make run`); starting one for the demo.", flush=True)
+        with started_registry(python) as started:
+            yield started
+
+
+def given_registry(url: str) -> str:
+    """The base URL of a registry that is there. Raises NoRegistryError."""
+    wanted = url.rstrip("/")
+    if not _answers(wanted):
         raise NoRegistryError(
             f"No healthy registry answers at {wanted}/health: URL is what `make run` prints as READY."
         )
-    else:
-        print("No registry runs here (`make run`); starting one for the demo.", flush=True)
-        with _started_registry(python) as started:
-            yield started
+    print(f"The registry at {wanted} answers.", flush=True)
+    return wanted
 
 
 def _answers(url: str) -> bool:
@@ -51,10 +56,15 @@ def _answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _started_registry(python: str) -> Iterator[str]:
-    """What `make run` runs, with data of its own."""
+def started_registry(python: str, **settings: str) -> Iterator[str]:
+    """The base URL of what `make run` runs, by `python`, on a free port, with these settings and data of its own.
+
+    Raises NoRegistryError.
+    """
     with tempfile.TemporaryDirectory(prefix="model-registry-demo-") as data_dir:
-        environment = {**os.environ, "PORT": str(_free_port()), "DATA_DIR": data_dir}
+        # What is set for another registry is not meant for this one.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GETI_", "ACCESS"))}
+        environment = {**inherited, **settings, "PORT": str(_free_port()), "DATA_DIR": data_dir}
         runner = subprocess.Popen(  # noqa: S603 - our own runner
             [python, "-m", "infra.local"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
         )

@@ -92,7 +92,10 @@ def _service_settings(environment: Mapping[str, str]) -> dict[str, str]:
     given = {name: environment[stated] for name, stated in names.items() if environment.get(stated)}
     if (bundle := given.get("GETI_CA_BUNDLE")) and "-----BEGIN" not in bundle:
         # A file: the functions run in other directories.
-        given["GETI_CA_BUNDLE"] = str(Path(bundle).absolute())
+        file = Path(bundle).absolute()
+        if not file.is_file():
+            raise CannotRunError(f"GETI_CA_BUNDLE must be a PEM file or its text; there is no file {file}.")
+        given["GETI_CA_BUNDLE"] = str(file)
     try:
         read_settings(wiring | given)
     except SettingsError as exc:
@@ -117,9 +120,10 @@ def run(environment: Mapping[str, str]) -> int:
 
 
 def _stop_once(*_: object) -> None:
-    # A second signal would interrupt the clean stop that the first one began.
+    # A second signal would interrupt the clean stop that the first one began. Not SIG_IGN: Python complains of a signal
+    # that came at the same time and is ignored by then.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)
     raise Stopped
 
 

@@ -1,6 +1,8 @@
 """What `make run` makes of the packaged template and of what the operator said."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from infra.local.overlay import Local, overlaid
 from infra.local.queues import return_message
 from infra.local.runner import _SCHEDULE, CannotRunError, Options, _emulator_environment
+from infra.package import ROOT
 
 Json = dict[str, Any]
 TOKEN = "geti_pat_Q3J5c3RhbGxpbmU"
@@ -95,16 +98,42 @@ def test_a_refusal_of_a_setting_tells_no_token() -> None:
 
 def test_the_file_of_certificates_is_found_from_wherever_a_function_runs(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("ca.pem").touch()
 
     said = options(GETI_CA_BUNDLE="ca.pem").local.settings["GETI_CA_BUNDLE"]
 
     assert Path(said) == tmp_path / "ca.pem"
 
 
+def test_a_file_of_certificates_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CannotRunError, match=r"GETI_CA_BUNDLE .*/ca\.pem"):
+        options(GETI_CA_BUNDLE=str(tmp_path / "ca.pem"))
+
+
 def test_the_text_of_certificates_stays_as_it_is() -> None:
     text = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
     assert options(GETI_CA_BUNDLE=text).local.settings["GETI_CA_BUNDLE"] == text
+
+
+def test_two_signals_at_once_are_one_stop() -> None:
+    # As Ctrl-C in a terminal, and whoever started the runner, who then ends it too.
+    both = """
+import os, signal
+from infra.local import runner
+def serve(_):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+runner._serve = serve
+raise SystemExit(runner.run({}))
+"""
+
+    run = subprocess.run([sys.executable, "-c", both], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stderr) == (0, "Stopped.\n")
 
 
 def test_what_the_deployment_sets_by_itself_is_not_taken_from_the_operator() -> None:
