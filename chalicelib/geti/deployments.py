@@ -26,7 +26,7 @@ Way = Callable[[ExitStack, str, OptimizedModel], Stream | None]
 
 
 class Deployments:
-    """Gets packages. A way that this version of Geti does not have is not tried again."""
+    """Gets packages. A way that this version of Geti did not have is only tried again after all others."""
 
     def __init__(self, transport: Transport, workspace: str, allow_legacy: bool) -> None:
         self._transport = transport
@@ -44,18 +44,16 @@ class Deployments:
             yield Package(stream.file_name or f"{model.id}.zip", stream.size, stream.chunks)
 
     def _opened(self, stack: ExitStack, project_id: str, model: OptimizedModel) -> Stream:
-        for way in self._ways:
-            if way in self._missing:
-                continue
+        # Geti may have been upgraded meanwhile: then it has those, and not any more what it had.
+        for way in sorted(self._ways, key=self._missing.__contains__):
             try:
                 stream = way(stack, project_id, model)
             except GetiNoSuchRoute:
                 self._missing.add(way)
                 continue
+            self._missing.discard(way)
             if stream is not None:
                 return stream
-        # The next one asks anew: Geti may have been upgraded meanwhile.
-        self._missing.clear()
         hint = "" if self._allow_legacy else " If it is an old one, set GETI_ALLOW_LEGACY_DEPLOYMENTS=true."
         raise GetiNoSuchRoute(f"This Geti has no way to get a package out of it that is known.{hint}")
 

@@ -250,7 +250,11 @@ def outcome_text(import_id: str, pending: Sequence[str], registered: Sequence[st
     told = {"are being registered": pending, "registered": registered, "can not be registered": list(whys)}
     first, *others = (f"Model(s): {', '.join(ids)} {what}." for what, ids in told.items() if ids)
     where = [f"GET /imports/{import_id} tells what becomes of them."] if pending else []
-    return as_lines(first, NOTE, *where, *others, *(f"{one}: {why.rstrip('.')}." for one, why in whys.items()))
+    return as_lines(first, NOTE, *where, *others, *(f"{one}: {_as_sentence(why)}" for one, why in whys.items()))
+
+
+def _as_sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def as_lines(*lines: str) -> str:

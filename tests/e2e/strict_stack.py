@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from app import app
-from infra.local.deploy import physical_names
 from tests.conftest import ARCHIVE, template_resource
 from tests.simulators.strict_gateway import StrictGateway
 from tests.simulators.strict_s3 import StrictS3
@@ -103,14 +102,35 @@ def unique(name: str) -> str:
 @contextmanager
 def strictly_served(stack: "Stack") -> Iterator[Api]:
     """The running stack behind the two proxies, until the context ends."""
-    gateway = StrictGateway(stack.url, app.api.binary_types, template_resource("RestAPI")["GatewayResponses"])
-    functions, name = stack.aws("lambda"), physical_names(stack.local)["APIHandler"]
-    before = functions.get_function_configuration(FunctionName=name)["Environment"]
-    with gateway.serving(), StrictS3(stack.s3_endpoint).serving() as s3:
-        proxied = {"PUBLIC_URL": gateway.url, "S3_PUBLIC_ENDPOINT": s3.address, "AWS_ENDPOINT_URL_S3": s3.address}
-        variables = {"Variables": before["Variables"] | proxied}
-        functions.update_function_configuration(FunctionName=name, Environment=variables)
+    gateway, s3 = proxies_of(stack)
+    before = stack.aws("lambda").get_function_configuration(FunctionName=_handler(stack))["Environment"]
+    with gateway.serving(), s3.serving():
+        lead_through(stack, gateway, s3)
         try:
             yield Api(stack, gateway, s3)
         finally:
-            functions.update_function_configuration(FunctionName=name, Environment=before)
+            stack.aws("lambda").update_function_configuration(FunctionName=_handler(stack), Environment=before)
+
+
+def proxies_of(stack: "Stack") -> tuple[StrictGateway, StrictS3]:
+    """The two proxies for a stack, not serving yet."""
+    gateway = StrictGateway(stack.url, app.api.binary_types, template_resource("RestAPI")["GatewayResponses"])
+    return gateway, StrictS3(stack.s3_endpoint)
+
+
+def lead_through(stack: "Stack", gateway: StrictGateway, s3: StrictS3, *others: str) -> None:
+    """Tell the API's function where the serving proxies are, and the other ones named where S3 is."""
+    to_s3 = {"AWS_ENDPOINT_URL_S3": s3.address}
+    _add_variables(stack, _handler(stack), {"PUBLIC_URL": gateway.url, "S3_PUBLIC_ENDPOINT": s3.address, **to_s3})
+    for name in others:
+        _add_variables(stack, stack.function(name), to_s3)
+
+
+def _handler(stack: "Stack") -> str:
+    return stack.function("APIHandler")
+
+
+def _add_variables(stack: "Stack", function: str, variables: dict[str, str]) -> None:
+    functions = stack.aws("lambda")
+    before = functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    functions.update_function_configuration(FunctionName=function, Environment={"Variables": before | variables})

@@ -137,13 +137,20 @@ def test_what_has_not_ended_after_20_seconds_goes_on(geti: GetiStage, service: S
     assert get(service, path).json_body["state"] == "running"
 
 
-def test_if_all_fail_it_is_said_why(geti: GetiStage, service: Service) -> None:
-    geti.fails(FP16, "its package is not a ZIP archive.")
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("its package is not a ZIP archive.", "its package is not a ZIP archive."),
+        ("it is not ready", "it is not ready."),
+        ("Its package has no end. Was it cut short?", "Its package has no end. Was it cut short?"),
+    ],
+)
+def test_if_all_fail_it_is_said_why(geti: GetiStage, service: Service, why: str, said: str) -> None:
+    geti.fails(FP16, why)
 
     answer = ask(service, FP16)
 
-    expected = f"Model(s): {FP16} can not be registered.\n{NOTE}{FP16}: its package is not a ZIP archive.\n"
-    assert told(answer) == (403, TEXT, expected)
+    assert told(answer) == (403, TEXT, f"Model(s): {FP16} can not be registered.\n{NOTE}{FP16}: {said}\n")
 
 
 def test_if_some_fail_it_is_said_which_and_why(geti: GetiStage, service: Service) -> None:

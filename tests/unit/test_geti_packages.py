@@ -279,6 +279,20 @@ def test_a_geti_that_is_upgraded_has_lost_its_code_deployments(old: GetiServer, 
     assert routes(old)[-1] == "deployment_package"
 
 
+def test_the_first_package_after_an_upgrade_comes_too(old: GetiServer, time: Time) -> None:
+    model = trained(old)
+    transport, server = opened(old, time, allow_legacy=True)
+
+    with closing(transport):
+        names(server, model)
+        old.profile = "2.13"
+        old.heal()
+        found = names(server, model)
+
+    assert "deployment/Detection/model/model.xml" in found
+    assert routes(old)[-2:] == ["unknown", "deployment_package"]
+
+
 @pytest.mark.parametrize("text", ["../x", "", "a/b"])
 def test_no_package_is_asked_for_by_an_id_that_is_none(geti: GetiServer, time: Time, text: str) -> None:
     transport, server = opened(geti, time)

@@ -71,13 +71,23 @@ def test_a_token_that_is_refused_is_read_anew_once(geti: GetiServer, texts: list
     assert len(geti.requests) == requests
 
 
-@pytest.mark.parametrize("text", [VALID_TOKEN[:-1], "geti_pat", "hunter2", VALID_TOKEN + "\nx: y", VALID_TOKEN[9:]])
+@pytest.mark.parametrize("text", ["geti_pat", "hunter2", f'"{VALID_TOKEN}"', VALID_TOKEN[9:]])
 def test_what_is_no_token_is_not_sent_and_not_shown(geti: GetiServer, text: str) -> None:
     with closing(transport_to(geti, token=lambda _: text)) as transport:
         with pytest.raises(GetiMisconfigured, match="not a Geti personal access token: expected geti_pat_") as raised:
             transport.json(INFO)
 
     assert text not in str(raised.value).replace("geti_pat_...", "")
+    assert not geti.requests
+
+
+@pytest.mark.parametrize("text", [VALID_TOKEN[:-1], VALID_TOKEN[:20], VALID_TOKEN + "\nx: y", VALID_TOKEN * 2])
+def test_a_token_that_was_cut_off_is_not_sent_and_told_from_another_secret(geti: GetiServer, text: str) -> None:
+    with closing(transport_to(geti, token=lambda _: text)) as transport:
+        with pytest.raises(GetiMisconfigured, match="not a whole Geti personal access token: expected 59") as raised:
+            transport.json(INFO)
+
+    assert text not in str(raised.value)
     assert not geti.requests
 
 
