@@ -290,6 +290,7 @@ def syncing() -> "Syncing":
         utc_now,
         new_ulid,
         _tell_of_run,
+        telemetry.bug_line,
     )
 
 

@@ -160,6 +160,14 @@ class SyncInMemory(InMemory):
             self._current = Current(run, now.fence + 1 if now else 1, at, now.run if now else None)
             return run
 
+    def give_up(self, at: datetime) -> Run | None:
+        with self._alone():
+            now = self._current
+            if now is None or now.run.finished_at or not now.run.has_looked:
+                return None
+            is_silent = now.heard_at < at - GIVEN_UP_AFTER and not now.is_leased(at)
+            return self._finish(now, at) if is_silent or not now.waiting else None
+
     def lease(self, run_id: str, at: datetime, until: datetime) -> tuple[Lease, Run, Memory]:
         with self._alone():
             now = self._current

@@ -34,6 +34,8 @@ class SyncStage:
         self.store = SyncInMemory(self.clock, ImportsInMemory())
         self.work = WorkInMemory()
         self.finished: list[Run] = []
+        self.workspace_id: str | None = None
+        self.bugs: list[Exception] = []
         self.selection = selection
         catalog = MemoryCatalog(self.new_ulid)
         self.registry = Registry(catalog, MemoryBlobs(), self.clock, self.new_ulid, Announced())
@@ -41,8 +43,11 @@ class SyncStage:
     @property
     def server(self) -> Server:
         """As a new container finds it. It never waits."""
-        transport = Transport(self.geti.url, lambda is_anew: self.geti.token, sleep=lambda _: None)
-        return connect(transport, None, None, allow_legacy=False)
+        transport = Transport(self.geti.url, self.token, sleep=lambda _: None)
+        return connect(transport, None, self.workspace_id, allow_legacy=False)
+
+    def token(self, is_anew: bool) -> str:
+        return self.geti.token
 
     @property
     def syncing(self) -> Syncing:
@@ -56,6 +61,7 @@ class SyncStage:
             self.clock,
             self.new_ulid,
             self.finished.append,
+            self.bugs.append,
         )
 
     def run(self, is_time_left: Callable[[], bool] = lambda: True, **asked: bool) -> Run | None:

@@ -1,8 +1,8 @@
 """What becomes of an imported model that Geti does not list any more: it is marked, never removed.
 
 A model may be missing for many reasons, a lost permission among them. It counts as deleted only if two complete
-listings in a row did not have it and Geti, asked for it, says itself that there is no such model; as unreachable if
-Geti then refuses to tell. One that is listed again loses its mark.
+listings in a row did not have it and Geti, asked for it, says itself that there is no such model, group or project; as
+unreachable if Geti then refuses to tell. One that is listed again loses its mark.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from chalicelib.registry.service import Registry
 MISSES = 2
 TAG = "geti.origin_state"
 KEY_TAG = "geti.key"
+# What Geti says of what is not there. That a list lacks a variant (Geti 3), or a workspace is gone, is no such word.
+GONE = ("project_not_found", "model_storage_not_found", "model_not_found")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class Marking:
     def _asked_for(self, project: Project, item: Item) -> Finding:
         try:
             self._server.details(project, item.group_id, item.model_id)
-        except GetiGone:
+        except GetiGone as exc:
+            if exc.geti_code not in GONE:
+                return Finding(item, is_in_question=True)
             return Finding(item.model_copy(update={"origin_state": OriginState.DELETED}))
         except GetiForbidden:
             return Finding(item.model_copy(update={"origin_state": OriginState.UNREACHABLE}))
@@ -64,10 +68,15 @@ class Marking:
         return Finding(item.model_copy(update=present), is_in_question=True)
 
     def carry_out(self, lease: Lease, before: Item, after: Item) -> None:
-        """Keep a finding. The version first: if this is interrupted, the next run finds the same again."""
-        if after.origin_state != before.origin_state:
-            self._mark(after)
-        self._store.mark(lease, after)
+        """Keep a finding. The version first: if this is interrupted, the next run finds the same again.
+
+        Raises InvalidInput if the version has no room for the mark; then it is only known here.
+        """
+        try:
+            if after.origin_state != before.origin_state:
+                self._mark(after)
+        finally:
+            self._store.mark(lease, after)
 
     def _mark(self, item: Item) -> None:
         """Tag the version; nothing if it was deleted here, or another model has its id by now."""

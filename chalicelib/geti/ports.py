@@ -78,6 +78,9 @@ class SyncStore(Protocol):
         outstanding counted as failed.
         """
 
+    def give_up(self, at: datetime) -> Run | None:
+        """Finish a run that is over although nobody finished it, or of which nothing was heard for long; that run."""
+
     def lease(self, run_id: str, at: datetime, until: datetime) -> tuple[Lease, Run, Memory]:
         """The right to work on this run. Raises SyncRunning if somebody has it, or it is not the current run."""
 

@@ -141,6 +141,11 @@ class ServerInfo(Frozen):
     organization_id: str = "-"
     workspace_id: str = "-"
 
+    @property
+    def place(self) -> str:
+        """The workspace, of its organization."""
+        return f"{self.organization_id}:{self.workspace_id}"
+
 
 class OriginState(StrEnum):
     """What became of an imported model in Geti, as far as it can be told."""
@@ -152,4 +157,4 @@ class OriginState(StrEnum):
 
 def external_key(server_id: str, info: ServerInfo, project_id: str, model_id: str) -> str:
     """What identifies a model among all of all servers."""
-    return f"geti:{server_id}:{info.organization_id}:{info.workspace_id}:{project_id}:{model_id}"
+    return f"geti:{server_id}:{info.place}:{project_id}:{model_id}"

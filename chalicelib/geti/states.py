@@ -6,22 +6,30 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from chalicelib.geti.records import OriginState
 from chalicelib.registry.access import Actor
 from chalicelib.registry.models import Frozen, QualifiedName
 
+MAX_WHY_BYTES = 400
 MAX_TOLD = 100  # models that a report names; its counts are exact
 # Who acts when nobody asked.
 SYNC = Actor(kind="system", name="geti-sync")
 
 
+def _short(text: str) -> str:
+    """The beginning of a text: a report stands in one item of the table, which may have 400 KB."""
+    return text.encode()[:MAX_WHY_BYTES].decode(errors="ignore")
+
+
 class Told(Frozen):
-    """One model (or project) of a report, and why."""
+    """One model (or project) of a report, and why, as far as there is room."""
 
     id: str
-    why: str
+    why: Annotated[str, AfterValidator(_short)]
 
 
 class Counts(Frozen):
@@ -46,9 +54,10 @@ class Outcome(StrEnum):
 class Run(Frozen):
     """A run of the sync: first it looks through the projects, from `position` on, and queues; then imports end.
 
-    `position` is the id of the project that was done last: they are taken in order of their ids. `counts` are those of
-    the looking; what becomes of the imports is counted apart until the run ends. `requests` were sent to Geti;
-    `is_refused`: which did not accept the token. `by`: who asked for it, the sync itself if nobody did.
+    `position` is the place of the project that was done last (looking.py says in which order they are taken); of the
+    next one, `paused_in`, so many trained versions are done too. `counts` are those of the looking; what becomes of the
+    imports is counted apart until the run ends. `requests` were sent to Geti; `is_refused`: which did not accept the
+    token. `by`: who asked for it, the sync itself if nobody did.
     """
 
     id: str
@@ -60,6 +69,8 @@ class Run(Frozen):
     is_asked_for: bool = False
     by: Actor = SYNC
     position: str = ""
+    paused_in: str = ""
+    versions_done: int = 0
     has_looked: bool = False
     counts: Counts = Counts()
     skipped: tuple[Told, ...] = ()
@@ -82,12 +93,16 @@ class Memory(Frozen):
     """What one run leaves to the next.
 
     jobs_until and jobs_seen: the end of the job that ended last, and the ids of those that ended shortly before it.
+    owed: projects that have to be looked at in whole, since the run that had to do so could not. in_the_way: those at
+    which it failed, which are looked at last.
     refused_token: a digest of the token that Geti refused at refused_at.
     """
 
     full_at: datetime | None = None
     jobs_until: datetime | None = None
     jobs_seen: tuple[str, ...] = ()
+    owed: tuple[str, ...] = ()
+    in_the_way: tuple[str, ...] = ()
     refused_token: str | None = None
     refused_at: datetime | None = None
 
@@ -148,11 +163,13 @@ class Looked(Frozen):
 class ProjectState(Frozen):
     """A project as it was looked at last. A version that is not in `looked`, or by another digest, is looked at again.
 
+    `place`: the workspace that it is in, of whatever organization; elsewhere it is no wonder that it is missing.
     `missing`: trained versions that hold imported models and were not in the last complete listing.
     """
 
     id: str
     name: str
+    place: str = ""
     looked: Mapping[str, Looked] = {}
     missing: tuple[str, ...] = ()
 

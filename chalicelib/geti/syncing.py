@@ -6,11 +6,12 @@ gone on with by the next one that is begun.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.geti.errors import GetiError, GetiUnauthorized
-from chalicelib.geti.looking import Pass, look
+from chalicelib.geti.looking import MAX_OWED, Pass, look
 from chalicelib.geti.marking import Marking
 from chalicelib.geti.ports import LeaseLost, Server, SyncRunning, SyncStore, Work
 from chalicelib.geti.records import FinishedJob
@@ -18,12 +19,14 @@ from chalicelib.geti.selection import Selection
 from chalicelib.geti.states import Lease, Memory, Outcome, Run, RunStatus, Told
 from chalicelib.geti.tally import Tally
 from chalicelib.registry.access import Actor
+from chalicelib.registry.errors import NotConfigured, Unavailable
 from chalicelib.registry.service import Registry
 
 LEASED_FOR = timedelta(seconds=1200)  # longer than the function may run: it never has to be renewed
 FULL_EVERY = timedelta(hours=24)
 LONGEST_JOB = timedelta(hours=24)  # jobs are found by when they were created
 SAME_TIME = timedelta(minutes=10)  # jobs that ended so close to the last one may come to be listed after it
+MAX_JOBS_SEEN = 1000
 REFUSED_FOR = timedelta(hours=1)  # until a token that Geti refused is tried again
 
 Finished = Callable[[Run], None]
@@ -32,7 +35,7 @@ Finished = Callable[[Run], None]
 class Syncing:
     """Begins runs, works on them, and tells of them. `finished` is told of each run that has ended.
 
-    `token_digest` tells tokens apart without showing them.
+    `report` of errors that are bugs; `token_digest` tells tokens apart without showing them.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Syncing:
         clock: Callable[[], datetime],
         new_ulid: Callable[[], str],
         finished: Finished,
+        report: Callable[[Exception], None],
     ) -> None:
         self._server = server
         self._store = store
@@ -56,17 +60,19 @@ class Syncing:
         self._clock = clock
         self._new_ulid = new_ulid
         self._finished = finished
+        self._report = report
 
     def ask(self, by: Actor, *, is_dry: bool, is_full: bool) -> Run:
         """Begin a run, or go on with one that was interrupted, elsewhere and soon; the run.
 
         Raises SyncRunning, and Unavailable, after which the next run that is begun goes on with it.
         """
-        at = self._clock()
-        run = Run(id=self._new_ulid(), started_at=at, is_dry=is_dry, is_full=is_full, is_asked_for=True, by=by)
-        begun = self._store.begin(run, at)
-        if is_dry and begun.id != run.id:
-            raise SyncRunning("A sync was interrupted, and goes on by itself: wait for its end, or start one to go on.")
+        run = Run(
+            id=self._new_ulid(), started_at=self._clock(), is_dry=is_dry, is_full=is_full, is_asked_for=True, by=by
+        )
+        begun = self._begun(run)
+        if begun.id != run.id and (is_dry or begun.is_dry or (is_full and not begun.is_full)):
+            raise SyncRunning("Another sync was interrupted, and goes on by itself: wait for its end.")
         self._work.start_sync(begun.id)
         return begun
 
@@ -77,11 +83,11 @@ class Syncing:
     def run(self, run_id: str | None, is_time_left: Callable[[], bool]) -> Run | None:
         """Work on this run, or on a new one; as it is then. None if another one is going on.
 
-        Raises Unavailable, after which the run can be gone on with.
+        Raises Unavailable, and whatever is a bug, after which the run can be gone on with at once.
         """
         at = self._clock()
         try:
-            run_id = run_id or self._store.begin(Run(id=self._new_ulid(), started_at=at), at).id
+            run_id = run_id or self._begun(Run(id=self._new_ulid(), started_at=at)).id
             lease, run, memory = self._store.lease(run_id, at, at + LEASED_FOR)
         except SyncRunning:
             return None
@@ -93,41 +99,61 @@ class Syncing:
             self._finished(done)
         return done or run
 
+    def _begun(self, run: Run) -> Run:
+        """Raises SyncRunning."""
+        if over := self._store.give_up(run.started_at):
+            self._finished(over)
+        return self._store.begin(run, run.started_at)
+
     def _worked_on(self, lease: Lease, run: Run, memory: Memory, at: datetime, is_time_left: Callable[[], bool]) -> Run:
         if self._is_refused(run, memory, at):
             why = f"Geti refused this token at {memory.refused_at:%Y-%m-%d %H:%M} UTC; it is tried again after an hour"
             return self._ended(lease, run, memory, why, is_refused=True)
-        asked_before = self._server.requests
         is_full = run.is_full or memory.full_at is None or at - memory.full_at >= FULL_EVERY
         run = run.model_copy(update={"is_full": is_full})
-        marking = Marking(self._server, self._store, self._registry)
-        work = Pass(
+        asked_before = self._server.requests
+        work = self._pass(lease, run, memory, at, is_time_left)
+        try:
+            work.place = self._server.info.place
+            work.changed, jobs = self._jobs(memory, at)
+            run = self._counted(look(work, memory), asked_before)
+        except GetiUnauthorized as exc:
+            memory = memory.model_copy(update={"refused_token": self._token_digest(), "refused_at": at})
+            return self._ended(lease, self._counted(work.told, asked_before), memory, str(exc), is_refused=True)
+        except (GetiError, NotConfigured) as exc:
+            return self._ended(lease, self._counted(work.told, asked_before), memory, str(exc))
+        except LeaseLost:
+            raise
+        except Exception:
+            # Whoever tries again shall not wait for the end of the lease.
+            with suppress(LeaseLost, Unavailable):
+                told = self._counted(work.whole, asked_before)
+                self._store.release(lease, told, _remembered(memory, told, work, {}))
+            raise
+        self._store.release(lease, run, _remembered(memory, run, work, jobs))
+        return run
+
+    def _pass(self, lease: Lease, run: Run, memory: Memory, at: datetime, is_time_left: Callable[[], bool]) -> Pass:
+        return Pass(
             server=self._server,
             store=self._store,
             work=self._work,
-            marking=marking,
+            marking=Marking(self._server, self._store, self._registry),
             selection=self._selection,
             at=at,
             lease=lease,
             run=run,
             tally=Tally(run),
+            place="",
             changed=frozenset(),
+            owed=frozenset(memory.owed),
+            owing=set(),
+            failed=set(memory.in_the_way) if run.position else set(),
+            whole=run,
+            began_behind=run.position or run.paused_in,
+            is_time_left=is_time_left,
+            report=self._report,
         )
-        try:
-            changed, jobs = self._jobs(memory, at)
-            work.changed = changed
-            run = self._counted(look(work, memory, is_time_left), asked_before)
-        except GetiUnauthorized as exc:
-            refused = {"refused_token": self._token_digest(), "refused_at": at}
-            memory = memory.model_copy(update=refused)
-            return self._ended(lease, self._counted(work.told, asked_before), memory, str(exc), is_refused=True)
-        except GetiError as exc:
-            return self._ended(lease, self._counted(work.told, asked_before), memory, str(exc))
-        if run.has_looked and not run.is_dry:
-            full = {"full_at": run.started_at} if is_full else {}
-            memory = memory.model_copy(update={**jobs, **full, "refused_token": None, "refused_at": None})
-        self._store.release(lease, run, memory)
-        return run
 
     def _is_refused(self, run: Run, memory: Memory, at: datetime) -> bool:
         """Whether to leave Geti alone: nobody is there to see, and the token is the one that was refused lately."""
@@ -149,16 +175,45 @@ class Syncing:
         return run.model_copy(update={"requests": run.requests + self._server.requests - asked_before})
 
     def _jobs(self, memory: Memory, at: datetime) -> tuple[frozenset[str], Mapping[str, Any]]:
-        """Projects in which a job ended that no run has seen, and what to remember of the jobs."""
-        since = (memory.jobs_until or at) - LONGEST_JOB
-        jobs = self._server.finished_jobs(since)
+        """Projects in which a job ended that no run has seen, and what to remember of the jobs.
+
+        They are a hint: where they cannot be told, the daily look at everything finds what they would have.
+        """
+        try:
+            jobs = self._server.finished_jobs((memory.jobs_until or at) - LONGEST_JOB)
+        except GetiUnauthorized:
+            raise
+        except GetiError:
+            return frozenset(), {}
         news = [job for job in jobs if self._is_news(job, memory)]
         known = [memory.jobs_until] if memory.jobs_until else []
-        until = max([*known, *(job.ended_at for job in jobs)], default=None)
-        seen = tuple(sorted(job.id for job in jobs if until and job.ended_at > until - SAME_TIME))
-        return frozenset(job.project_id for job in news if job.project_id), {"jobs_until": until, "jobs_seen": seen}
+        # By Geti's clock, but never later than now: a wrong one would hide all that comes.
+        until = max([*known, *(min(job.ended_at, at) for job in jobs)], default=None)
+        seen = sorted(job.id for job in jobs if until and job.ended_at > until - SAME_TIME)[:MAX_JOBS_SEEN]
+        told = {"jobs_until": until, "jobs_seen": tuple(seen)}
+        return frozenset(job.project_id for job in news if job.project_id), told
 
     def _is_news(self, job: FinishedJob, memory: Memory) -> bool:
         if memory.jobs_until is None:
             return True
         return job.ended_at > memory.jobs_until - SAME_TIME and job.id not in memory.jobs_seen
+
+
+def _remembered(memory: Memory, run: Run, work: Pass, jobs: Mapping[str, Any]) -> Memory:
+    """What the run leaves to the next, which owes a look to what this one could not look at."""
+    if run.is_dry:
+        return memory
+    owed = sorted(work.owing if run.has_looked else work.owing | work.owed)
+    if not run.has_looked:
+        return memory.model_copy(update={"owed": tuple(owed[:MAX_OWED])})
+    # Jobs that ended while a run was interrupted may be of projects that were behind it: they stay news.
+    told = dict(jobs) if work.is_uninterrupted else {}
+    if run.is_full and len(owed) <= MAX_OWED:
+        told["full_at"] = run.started_at
+    told |= {
+        "owed": tuple(owed[:MAX_OWED]),
+        "in_the_way": tuple(sorted(work.failed)[:MAX_OWED]),
+        "refused_token": None,
+        "refused_at": None,
+    }
+    return memory.model_copy(update=told)

@@ -57,7 +57,10 @@ class DynamoSync(DynamoModels):
         while True:
             if begun := self._retry(lambda _: self._begun(run, at)):
                 return begun
-            self._finish(at, lambda last: _may_end(last) or _is_given_up(last, at))
+            self.give_up(at)
+
+    def give_up(self, at: datetime) -> Run | None:
+        return self._finish(at, lambda last: _may_end(last) or _is_given_up(last, at))
 
     def lease(self, run_id: str, at: datetime, until: datetime) -> tuple[Lease, Run, Memory]:
         row, lessee = RunItem(self._pk, META), self._new_ulid()

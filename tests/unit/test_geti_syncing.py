@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,8 @@ from chalicelib.geti.ports import SyncRunning
 from chalicelib.geti.records import OriginState
 from chalicelib.geti.selection import Selection
 from chalicelib.geti.states import Counts, Outcome
-from chalicelib.registry.errors import Unavailable
+from chalicelib.registry.errors import NotConfigured, Unavailable
+from chalicelib.registry.models import Changes
 from tests.conftest import ALICE
 from tests.geti_sync import ALL, SyncStage
 from tests.simulators.geti import GetiServer, World, token_of
@@ -567,6 +569,203 @@ def test_a_busy_geti_leaves_the_question_open(world: World, geti: GetiServer, sy
     sync.run()
 
     assert (before, marks(sync)) == ({None}, {"deleted"})
+
+
+# What must not wedge it
+
+
+def test_a_failing_registry_lets_go_of_the_run_for_whoever_tries_again(world: World, sync: SyncStage) -> None:
+    world.project().group().train(optimized=["FP16"])
+    sync.work.is_down = True
+    with pytest.raises(Unavailable):
+        sync.run()
+
+    sync.work.is_down = False
+    sync.run()
+    sync.work_off()
+
+    [run] = sync.finished
+    assert (run.outcome, run.counts.imported) == (Outcome.OK, 1)
+
+
+def test_a_token_that_cannot_be_read_ends_the_run_with_the_reason(sync: SyncStage, monkeypatch: Any) -> None:
+    def unreadable(*_: object) -> str:
+        raise NotConfigured("GETI_TOKEN_PARAMETER names /geti, which is not there.")
+
+    monkeypatch.setattr("tests.geti_sync.SyncStage.token", unreadable)
+
+    sync.run()
+
+    [run] = sync.finished
+    assert (run.outcome, run.failed[0].why) == (Outcome.FAILED, "GETI_TOKEN_PARAMETER names /geti, which is not there.")
+
+
+def test_a_run_that_is_given_up_is_told_of(world: World, sync: SyncStage) -> None:
+    world.project().group().train(optimized=["FP16"])
+    sync.run()
+
+    sync.pass_by(minutes=50)
+    sync.run()
+
+    assert [(run.outcome, run.counts.failed) for run in sync.finished] == [(Outcome.PARTIAL, 1)]
+
+
+def test_a_version_without_room_for_a_mark_does_not_stop_the_others(world: World, sync: SyncStage) -> None:
+    first, second = (world.project().group().train(optimized=["FP16"]) for _ in range(2))
+    sync.run()
+    sync.work_off()
+    full = sync.registered[first["FP16"].id]
+    filled = Changes(tags={**full.tags, "long": "x" * (64_000 - len(full.model_dump_json()))})
+    sync.registry.update(full.id, Changes(description="x" * 1000, tags=filled.tags), ALICE)
+    first.group.project.delete()
+    second.group.project.delete()
+
+    for _ in range(2):
+        sync.pass_by(minutes=15)
+        sync.run()
+
+    assert origins(sync) == {OriginState.DELETED}
+    assert sync.registered[second["FP16"].id].tags["geti.origin_state"] == "deleted"
+
+
+def test_a_bug_at_one_project_is_reported_and_the_others_are_synced(
+    world: World, sync: SyncStage, monkeypatch: Any
+) -> None:
+    first, second = world.populate(projects=2)
+    takes = Selection.takes_project
+
+    def failing(selection: Selection, project: Any) -> bool:
+        if project.id == first.id:
+            raise KeyError("a bug")
+        return takes(selection, project)
+
+    monkeypatch.setattr(Selection, "takes_project", failing)
+
+    sync.run()
+    sync.work_off()
+
+    assert {item.project_id for item in sync.store.kept.values()} == {second.id}
+    assert ([told.id for told in sync.finished[0].failed], len(sync.bugs)) == ([first.id], 1)
+
+
+@pytest.mark.parametrize("how", ["server_error", "unavailable", "bad_request", "html"])
+def test_the_list_of_jobs_is_only_a_hint(world: World, geti: GetiServer, sync: SyncStage, how: str) -> None:
+    world.project().group().train(optimized=["FP16"])
+    geti.fail("jobs", how)
+
+    sync.run()
+    sync.work_off()
+
+    assert (sync.finished[0].outcome, len(sync.registered)) == (Outcome.OK, 1)
+
+
+@pytest.mark.parametrize("how", ["server_error", "html"])
+def test_projects_that_fail_come_last_the_next_time(world: World, geti: GetiServer, sync: SyncStage, how: str) -> None:
+    projects = world.populate(projects=8)
+    for project in projects[:4]:
+        geti.fail("model_groups", how, project=project.id)
+    sync.run()
+    sync.work_off()
+
+    sync.pass_by(minutes=15)
+    sync.run()
+    sync.work_off()
+
+    assert {item.project_id for item in sync.store.kept.values()} == {project.id for project in projects[4:]}
+    geti.heal()
+    sync.pass_by(minutes=15)
+    sync.run()
+    sync.work_off()
+    assert len(sync.registered) == 24
+    assert sync.store.memory.owed == ()
+
+
+def test_a_project_that_failed_when_its_job_was_told_is_looked_at_later(
+    world: World, geti: GetiServer, sync: SyncStage
+) -> None:
+    model = world.project().group().train(optimized=["FP16"])
+    sync.run()
+    sync.work_off()
+    int8 = model.optimize("INT8")
+    geti.fail("model_groups", "server_error")
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    geti.heal()
+    sync.pass_by(minutes=15)
+    sync.run()
+
+    assert [order.model_id for order, _ in sync.work.orders] == [int8.id]
+
+
+def test_a_run_stops_in_time_within_a_project_too(world: World, geti: GetiServer, sync: SyncStage) -> None:
+    group = world.project().group()
+    for _ in range(9):
+        group.train(optimized=["FP16"])
+    runs = 0
+
+    while not sync.finished and runs < 9:
+        looks = iter([True] * 5)
+        sync.run(lambda looks=looks: next(looks, False))  # type: ignore[misc]
+        sync.work_off()
+        runs += 1
+
+    assert 1 < runs < 9
+    assert asked(geti)["model"] == 9
+    [run] = sync.finished
+    assert run.counts == Counts(seen=9, new=9, imported=9)
+
+
+# Another workspace
+
+
+def test_what_is_in_another_workspace_is_not_missed(sync: SyncStage) -> None:
+    world = World(workspaces=("One", "Two"))
+    one, two = world.workspaces
+    world.project("Caps", workspace_id=one).group().train(optimized=["FP16"])
+    with GetiServer(world, profile="2.13") as geti:
+        sync.geti = geti
+        sync.workspace_id = one
+        sync.run()
+        sync.work_off()
+
+        sync.workspace_id = two
+        for _ in range(3):
+            sync.pass_by(minutes=15)
+            sync.run(is_full=True)
+
+    assert [run.outcome for run in sync.finished] == [Outcome.OK] * 4
+    assert (marks(sync), origins(sync)) == ({None}, {OriginState.PRESENT})
+
+
+def test_a_variant_that_a_list_lacks_is_no_deletion(sync: SyncStage) -> None:
+    world = World("3")
+    model = world.project().group().train(optimized=["FP16"])
+    with GetiServer(world, profile="3") as geti:
+        sync.geti = geti
+        sync.run()
+        sync.work_off()
+        model.optimized.clear()
+
+        for _ in range(3):
+            sync.pass_by(minutes=15)
+            sync.run(is_full=True)
+
+    assert (marks(sync), origins(sync)) == ({None}, {OriginState.PRESENT})
+
+
+@pytest.mark.parametrize(("first", "then"), [({}, {"is_full": True}), ({"is_dry": True}, {"is_full": False})])
+def test_who_asks_for_another_kind_of_run_is_told_to_wait(
+    world: World, sync: SyncStage, first: dict[str, bool], then: dict[str, bool]
+) -> None:
+    world.populate(projects=2)
+    sync.run()
+    sync.work_off()
+    sync.pass_by(minutes=15)
+    sync.run(lambda: False, **first)
+
+    with pytest.raises(SyncRunning, match="interrupted"):
+        sync.run(**then)
 
 
 # The scale of the contract
