@@ -25,6 +25,9 @@ from chalicelib.registry.ports import Catalog
 
 ASK_SECONDS = 24  # the gateway gives up after 29
 KEPT = timedelta(days=7)
+GIVEN_UP_AFTER = timedelta(hours=24)
+NOT_HEARD_OF = "nothing was heard of it for a day; ask for it again"
+NOT_TOLD = "it could not be imported; a token without limits is told why"
 WATCH_EVERY_SECONDS = 0.5
 NO_SUCH_PROJECT = "Project not found"
 NOT_THERE = "Project or model id not found. No model(s) registered."
@@ -130,13 +133,19 @@ class Asking:
             return ()
         at_once = AtOnce(self._seconds, ADVICE)
         listed = at_once.one(self._server.projects)
-        return self._listed([project for project in listed if sees_project(by.access, project)], by, at_once)
+        seen = [project for project in listed if sees_project(by.access, project)]
+        groups = zip(seen, at_once.each(self._groups, seen), strict=True)
+        return self._listed([(project, of_it) for project, of_it in groups if of_it is not None], by, at_once)
 
     def project(self, project_id: str, by: Actor) -> ListedProject:
         """One project. Raises NotFound, also for what the caller does not see, and GetiError."""
         at_once = AtOnce(self._seconds, ADVICE)
         project = self._seen_project(project_id, by, at_once, NO_SUCH_PROJECT)
-        found = self._listed([project], by, at_once)
+        try:
+            groups = at_once.one(lambda: self._server.groups(project))
+        except GetiGone as exc:
+            raise NotFound(NO_SUCH_PROJECT) from exc
+        found = self._listed([(project, groups)], by, at_once)
         if not found:
             raise NotFound(NO_SUCH_PROJECT)
         return found[0]
@@ -253,10 +262,10 @@ class Asking:
             raise NotFound(absent)
         return project
 
-    def _listed(self, projects: Sequence[Project], by: Actor, at_once: AtOnce) -> Sequence[ListedProject]:
-        """These projects with all in them that the caller sees; those that are gone meanwhile left out."""
-        groups = at_once.each(self._groups, projects)
-        there = [(project, of_it) for project, of_it in zip(projects, groups, strict=True) if of_it is not None]
+    def _listed(
+        self, there: Sequence[tuple[Project, Sequence[Group]]], by: Actor, at_once: AtOnce
+    ) -> Sequence[ListedProject]:
+        """These projects with all in them that the caller sees; versions that are gone meanwhile left out."""
         versions = [
             _Version(project, group, base, why_not)
             for project, of_it in there
@@ -351,6 +360,20 @@ def seen_import(asked: Import, by: Actor) -> Import:
     if not is_theirs or not sees_project(by.access, Project(id=asked.project_id, name=asked.project_name)):
         raise NotFound(NO_SUCH_IMPORT)
     return asked
+
+
+def told_to(asked: Import, by: Actor, at: datetime) -> Import:
+    """The request as its caller may see it: who is limited is not told what Geti said, which may name other projects.
+
+    What nothing was heard of for long, has failed.
+    """
+
+    def told(model: ImportedModel) -> ImportedModel:
+        if model.outcome == "pending" and at - asked.asked_at > GIVEN_UP_AFTER:
+            model = ImportedModel(id=model.id, outcome="failed", why=NOT_HEARD_OF)
+        return model.model_copy(update={"why": NOT_TOLD}) if model.why and by.access.is_limited else model
+
+    return asked.model_copy(update={"models": tuple(map(told, asked.models))})
 
 
 def sees_project(access: Access, project: Project) -> bool:

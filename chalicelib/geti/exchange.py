@@ -16,7 +16,7 @@ class Limits:
     package_read_seconds: float = 120  # Geti makes the package meanwhile
     call_seconds: float = 60
     package_seconds: float = 600
-    json_bytes: int = 64 * 1024**2
+    json_bytes: int = 8 * 1024**2  # which take thirty times as much once they are read
 
 
 USUAL = Limits()

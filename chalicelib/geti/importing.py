@@ -23,7 +23,8 @@ from chalicelib.registry.models import Frozen
 from chalicelib.registry.service import Registry
 
 HELD_FOR = timedelta(seconds=1000)  # longer than the function may run
-SLOT_SECONDS, HELD_SECONDS, AWAY_SECONDS = 5, 15, 120  # what is waited for a slot, for another worker, for the tables
+# What is waited for a slot, for another worker, for the tables; the longer, the more often it was in vain.
+SLOT_SECONDS, HELD_SECONDS, AWAY_SECONDS, MAX_WAIT_SECONDS = 5, 15, 120, 300
 MAX_WAITS = 500
 OTHER_SERVER = "The registry is connected to another Geti server now: ask for the model there."
 NO_TURN = "Its turn did not come, for others were at it all the time: have it imported again."
@@ -230,7 +231,8 @@ class Importing:
         order = turn.order
         if order.waits >= MAX_WAITS:
             return self._given_up(turn)
-        self._work.queue(order.model_copy(update={"waits": order.waits + 1}), seconds)
+        delay = max(seconds, min(seconds * (1 + order.waits) // 2, MAX_WAIT_SECONDS))
+        self._work.queue(order.model_copy(update={"waits": order.waits + 1}), delay)
         return None
 
     def _given_up(self, turn: _Turn) -> Imported | None:

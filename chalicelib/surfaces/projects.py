@@ -17,7 +17,7 @@ from chalicelib.settings import settings
 from chalicelib.surface import JSON, TEXT, Answer, Detail, FieldProblems, Shape, Surface, json_response, text_response
 from chalicelib.surfaces.geti_failures import GetiFailed, geti_failures
 from chalicelib.surfaces.models import answer_error
-from chalicelib.wiring import asking, imports
+from chalicelib.wiring import asking, imports, utc_now
 
 if TYPE_CHECKING:
     from chalicelib.geti.asking import Wanted
@@ -235,6 +235,9 @@ def watched(import_id: str, started: float) -> "Import":
 
 
 def answer_of(asked: "Import") -> Response:
+    from chalicelib.geti.asking import told_to
+
+    asked = told_to(asked, projects.actor(), utc_now())
     pending = [model.id for model in asked.models if model.outcome == "pending"]
     registered = [model.id for model in asked.models if model.outcome in ("registered", "exists")]
     whys = {model.id: model.why or "it is not known why" for model in asked.models if model.outcome == "failed"}

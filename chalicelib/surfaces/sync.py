@@ -235,11 +235,12 @@ def get_import(import_id: str) -> Response:
 
     An import is known for 7 days.
     """
-    from chalicelib.geti.asking import seen_import
+    from chalicelib.geti.asking import seen_import, told_to
 
     if not ID.fullmatch(import_id):
         raise NotFound(NO_SUCH_IMPORT)
-    asked = seen_import(imports().get(import_id), sync_and_imports.actor())
+    by = sync_and_imports.actor()
+    asked = told_to(seen_import(imports().get(import_id), by), by, utc_now())
     models = [ImportedModelOut(id=model.id, outcome=model.outcome, why=model.why) for model in asked.models]
     answer = ImportOut(state="done" if asked.is_done else "running", models=models)
     return json_response(answer.model_dump(mode="json"))

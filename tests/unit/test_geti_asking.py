@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -13,6 +14,7 @@ from chalicelib.geti.asking import (
     NotImportable,
     Wanted,
     seen_import,
+    told_to,
     watch,
 )
 from chalicelib.geti.errors import GetiBusy, GetiError, GetiForbidden, GetiGone, GetiUnauthorized
@@ -363,3 +365,40 @@ def test_limits_are_of_the_names_that_models_get_here() -> None:
 
     assert models_of(stage.asking.project("odd", by)) == ["odd-1"]
     assert seen_import(asked, by) == asked
+
+
+def test_a_project_that_geti_does_not_let_its_user_read_is_not_said_to_be_missing(stage: Stage) -> None:
+    stage.server.failures["groups", "caps"] = GetiForbidden("no")
+
+    with pytest.raises(GetiForbidden):
+        stage.asking.project("caps", ALICE)
+
+
+FAILED = Import(
+    id="i",
+    project_id="caps",
+    project_name="Bottle caps",
+    asked_at=datetime(2026, 1, 2, tzinfo=UTC),
+    models=(
+        ImportedModel(id="m1", outcome="failed", why="There are several workspaces: Secret customer"),
+        ImportedModel(id="m2"),
+        ImportedModel(id="m3", outcome="registered"),
+    ),
+)
+
+
+def test_who_is_limited_is_not_told_why_an_import_failed_in_geti() -> None:
+    limited = Actor(access=Access(role=Role.VIEWER, projects=(CAPS,)))
+
+    told = told_to(FAILED, limited, FAILED.asked_at)
+
+    assert "Secret" not in told.model_dump_json()
+    assert [model.outcome for model in told.models] == ["failed", "pending", "registered"]
+    assert told_to(FAILED, ALICE, FAILED.asked_at) == FAILED
+
+
+def test_what_nothing_was_heard_of_for_a_day_has_failed() -> None:
+    told = told_to(FAILED, ALICE, FAILED.asked_at + timedelta(hours=25))
+
+    assert [model.outcome for model in told.models] == ["failed", "failed", "registered"]
+    assert "nothing was heard" in (told.models[1].why or "")

@@ -319,6 +319,16 @@ def test_a_model_that_another_worker_has_is_left_to_it(stage: ImportStage) -> No
     assert stage.is_idle
 
 
+@pytest.mark.parametrize(("waits", "delay"), [(0, 5), (3, 10), (40, 102), (200, 300)])
+def test_who_waited_often_in_vain_waits_longer(stage: ImportStage, waits: int, delay: int) -> None:
+    for number in range(2):
+        stage.store.take_slot(2, f"other-{number}", stage.clock.now, stage.clock.now + timedelta(minutes=15))
+
+    stage.run(stage.asked(M1).model_copy(update={"waits": waits}))
+
+    assert [found for _, found in stage.work.orders] == [delay]
+
+
 def test_a_worker_that_died_has_a_model_and_a_slot_for_less_than_20_minutes(stage: ImportStage) -> None:
     stage = ImportStage(slots=1)
     order = stage.synced(M1)
