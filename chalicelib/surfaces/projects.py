@@ -143,7 +143,8 @@ class WantedModels(Shape):
 def list_projects() -> Response:
     """List the projects of the Geti server, with what can be imported
 
-    Geti is asked now; what it cannot tell is an error, never a shorter list. Where that takes too long, ask for one.
+    Geti is asked now; what it cannot tell is an error, never a shorter list, but for projects that it does not let the
+    token's user read. Where that takes too long, ask for one.
     """
     with geti_failures(projects.actor()):
         found = asking().projects(projects.actor())
