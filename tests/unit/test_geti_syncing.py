@@ -773,6 +773,7 @@ def test_who_asks_for_another_kind_of_run_is_told_to_wait(
 
 def test_250_projects_are_looked_at_with_few_requests(world: World, geti: GetiServer, sync: SyncStage) -> None:
     world.populate(projects=250, groups=3, versions=4)
+    sync.pass_by(days=3)  # until all of that has happened
     sync.run()
     first = asked(geti)
     sync.work_off()
