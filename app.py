@@ -15,7 +15,8 @@ from chalicelib.surfaces.registered_models import registered_models
 from chalicelib.surfaces.sync import sync_and_imports
 from chalicelib.surfaces.tokens import tokens
 from chalicelib.surfaces.uploads import uploads
-from chalicelib.wiring import bootstrapped, checkpointed, examined, imported, swept, synced
+from chalicelib.wiring import bootstrapped, checkpointed, examined, swept
+from chalicelib.wiring_geti import imported, synced
 
 # Logs are Powertools' alone: Chalice would print each line a second time, as plain text.
 app = Chalice(app_name="model-registry", configure_logs=False)

@@ -17,7 +17,8 @@ from chalicelib.settings import settings
 from chalicelib.surface import JSON, TEXT, Answer, Detail, FieldProblems, Shape, Surface, json_response, text_response
 from chalicelib.surfaces.geti_failures import GetiFailed, geti_failures
 from chalicelib.surfaces.models import answer_error
-from chalicelib.wiring import asking, imports, utc_now
+from chalicelib.wiring import utc_now
+from chalicelib.wiring_geti import asking, imports
 
 if TYPE_CHECKING:
     from chalicelib.geti.asking import Wanted

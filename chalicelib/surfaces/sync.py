@@ -14,7 +14,8 @@ from chalicelib.registry.models import time_text
 from chalicelib.settings import settings
 from chalicelib.surface import JSON, Answer, Shape, Surface, json_response
 from chalicelib.surfaces.geti_failures import geti_failures
-from chalicelib.wiring import geti_checks, imports, sync_store, syncing, utc_now
+from chalicelib.wiring import utc_now
+from chalicelib.wiring_geti import geti_checks, imports, sync_store, syncing
 
 if TYPE_CHECKING:
     from chalicelib.geti.states import RunStatus

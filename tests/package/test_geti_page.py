@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs/geti.md").read_text()
 SOURCES = [
     *(ROOT / "chalicelib/geti").glob("*.py"),
     ROOT / "chalicelib/surfaces/projects.py",
-    ROOT / "chalicelib/wiring.py",
+    ROOT / "chalicelib/wiring_geti.py",
 ]
 GAP = "..."
 

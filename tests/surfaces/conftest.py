@@ -21,15 +21,13 @@ from chalicelib.wiring import (
     authentication,
     checkpoints,
     granting,
-    imports,
     outcomes,
     registry,
     s3_client,
     s3_signer,
-    sync_store,
     uploading,
-    work,
 )
+from chalicelib.wiring_geti import imports, sync_store, work
 from tests.conftest import ARCHIVE
 from tests.log_lines import Line, captured
 from tests.surfaces.geti import GetiStage, geti

@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from chalicelib import wiring
+from chalicelib import wiring_geti
 from chalicelib.geti.states import ImportedModel, Order
 from chalicelib.surfaces import projects
 from tests.geti_memory import WorkInMemory
@@ -28,7 +28,7 @@ class Worker(WorkInMemory):
         done = ImportedModel(id=order.model_id, outcome="registered")
         outcome = self.outcomes.get(order.model_id, done)
         if outcome and order.import_id:
-            wiring.imports().settle(order.import_id, outcome)
+            wiring_geti.imports().settle(order.import_id, outcome)
 
 
 class GetiStage:
@@ -67,10 +67,10 @@ def geti(monkeypatch: pytest.MonkeyPatch) -> GetiStage:
     stage, seconds = GetiStage(), count()
     monkeypatch.setenv("GETI_HOST", "https://geti.test")
     monkeypatch.setenv("GETI_TOKEN", GETI_TOKEN)
-    monkeypatch.setattr(wiring, "geti", lambda: stage.server)
-    monkeypatch.setattr(wiring, "_way_to_geti", lambda limits: stage)
-    monkeypatch.setattr(wiring, "_behind", lambda way: stage.server)
-    monkeypatch.setattr(wiring, "work", lambda: stage.work)
+    monkeypatch.setattr(wiring_geti, "geti", lambda: stage.server)
+    monkeypatch.setattr(wiring_geti, "_way_to_geti", lambda limits: stage)
+    monkeypatch.setattr(wiring_geti, "_behind", lambda way: stage.server)
+    monkeypatch.setattr(wiring_geti, "work", lambda: stage.work)
     # A second passes with each look at the watch, and none by sleeping.
     monkeypatch.setattr(projects, "monotonic", lambda: float(next(seconds)))
     monkeypatch.setattr(projects, "sleep", stage.slept.append)

@@ -18,7 +18,8 @@ from chalicelib.registry.tokens import new_token_text
 from chalicelib.registry.uploads import StatedFile
 from chalicelib.surface import Operation
 from chalicelib.surfaces.documentation import documentation
-from chalicelib.wiring import authentication, granting, imports, registry, uploading, utc_now
+from chalicelib.wiring import authentication, granting, registry, uploading, utc_now
+from chalicelib.wiring_geti import imports
 from tests.conftest import ARCHIVE, draft, parcel
 from tests.surfaces.conftest import Service
 from tests.surfaces.geti import FP16, YOLOX, GetiStage

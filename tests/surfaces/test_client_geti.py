@@ -10,7 +10,7 @@ from modelreg.retry import Patience
 
 from chalicelib.geti.errors import GetiUnauthorized
 from chalicelib.geti.states import ImportedModel
-from chalicelib.wiring import imports, sync_store
+from chalicelib.wiring_geti import imports, sync_store
 from tests.surfaces.conftest import Service
 from tests.surfaces.geti import FP16, INT8, ONNX, VISION, YOLOX, GetiStage
 

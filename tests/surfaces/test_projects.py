@@ -21,7 +21,8 @@ from chalicelib.geti.states import Import
 from chalicelib.registry.access import Access, Actor, Project, Role
 from chalicelib.registry.errors import Unavailable
 from chalicelib.settings import settings
-from chalicelib.wiring import granting, imports
+from chalicelib.wiring import granting
+from chalicelib.wiring_geti import imports
 from tests.surfaces.conftest import Json, Service
 from tests.surfaces.geti import AUDIO, FP16, INT8, ONNX, VISION, VOICE, WHISPER, YOLOX, GetiStage
 

@@ -11,7 +11,8 @@ from chalice.test import HTTPResponse
 from chalicelib.geti.errors import GetiUnauthorized
 from chalicelib.geti.states import MAX_TOLD, Counts, ImportedModel, Item, Lease, Memory, Order, Run, Told
 from chalicelib.registry.access import Access, Actor, Project
-from chalicelib.wiring import granting, sync_store
+from chalicelib.wiring import granting
+from chalicelib.wiring_geti import sync_store
 from tests.surfaces.conftest import Json, Service
 from tests.surfaces.geti import GETI_TOKEN, VISION, GetiStage
 
