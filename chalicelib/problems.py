@@ -27,6 +27,8 @@ STATUSES = {
     "not_found": (404, "Not Found"),
     "method_not_allowed": (405, "Method Not Allowed"),
     "conflict": (409, "Conflict"),
+    "exists": (409, "Already exists"),
+    "not_here": (409, "Not kept here"),
     "upload_closed": (409, "The upload has ended"),
     "in_progress": (409, "In progress"),
     "sync_running": (409, "A sync is going on"),

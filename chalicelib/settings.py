@@ -84,6 +84,9 @@ class Settings(BaseModel):
     )
     import_queue_url: BaseUrl | None = Field(None, description="SQS queue of what is imported from Geti.")
     sync_function: str | None = Field(None, description="Lambda function that syncs.")
+    errand_queue_url: BaseUrl | None = Field(
+        None, description="SQS queue of what requests leave for later: packing, unpacking, removing, renaming."
+    )
     powertools_trace_disabled: bool = Field(False, description="Turns X-Ray traces of AWS calls off.")
     powertools_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         "INFO", description="Lowest level that is logged; below INFO the line per request is missing."

@@ -22,6 +22,7 @@ from chalicelib.registry.models import Draft, ModelVersion
 from chalicelib.registry.service import Parcel, Registry
 from chalicelib.store.blobs import S3Blobs
 from chalicelib.store.catalog import DynamoCatalog
+from tests.quick_moto import have_quick_transactions
 
 pytest_plugins = ["tests.stack"]
 
@@ -158,6 +159,7 @@ def moto() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
+        have_quick_transactions(patch)
         with mock_aws():
             yield
 

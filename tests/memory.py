@@ -104,14 +104,14 @@ class MemoryCatalog:
             self._versions[model_id] = after
             return before, after
 
-    def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
+    def remove(self, model_id: str, by: Actor, at: datetime) -> tuple[ModelVersion, str | None]:
         with self._lock:
             version = self.version(model_id)
             by.access.require_seen(version.qualified_name)
             del self._versions[model_id]
             del self._claims[_claim(version.rm_id, version)]
             self._happened(Action.VERSION_DELETED, version, None, by, max(at, version.updated_at))
-            return version
+            return version, version.file.key if version.file else None
 
     def begun_by(self, model_id: str) -> Actor | None:
         return audit.begun_by(reversed(self._events.get(f"MODEL#{model_id}", [])))
@@ -173,6 +173,7 @@ def matches(version: ModelVersion, filters: Filters) -> bool:
             filters.version in (None, version.version),
             filters.precision is None or any(filters.precision.casefold() in one for one in version.precision),
             all(version.tags.get(key) == value for key, value in filters.tags.items()),
+            version.is_hidden == (filters.artifact == "external"),
         ]
     )
 

@@ -84,6 +84,11 @@ class Access(Frozen):
         within = self.projects is None or any(project.holds(name) for project in self.projects)
         return within and (self.name_prefixes is None or name.name.startswith(self.name_prefixes))
 
+    def sees_project(self, project_id: str | None, project_name: str | None) -> bool:
+        """Whether what stands in this project, or in none, but has no name of a model, is within the limits."""
+        where = QualifiedName(project_id=project_id, project_name=project_name, name="")
+        return self.projects is None or any(project.holds(where) for project in self.projects)
+
     def require(self, role: Role) -> None:
         """Raises Forbidden, naming the role that is missing."""
         if not self.role.covers(role):

@@ -10,13 +10,17 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from itertools import accumulate, islice
 from typing import Any, Protocol, Self
 
 import rfc8785
 from pydantic import Field
 
 from chalicelib.registry.access import Actor
-from chalicelib.registry.models import Frozen, Head, QualifiedName, time_text
+from chalicelib.registry.models import Frozen, Head, QualifiedName, tags_size, time_text
+
+MAX_TAGS_BYTES = 64 * 1024  # of the tags before, and after, in an event
+MAX_VALUE_CHARACTERS = 100
 
 
 class Action(StrEnum):
@@ -31,6 +35,13 @@ class Action(StrEnum):
     UPLOAD_EXPIRED = "upload.expired"
     REGISTERED_MODEL_CREATED = "registered_model.created"
     REGISTERED_MODEL_UPDATED = "registered_model.updated"
+    REGISTERED_MODEL_DELETED = "registered_model.deleted"
+    EXPERIMENT_CREATED = "experiment.created"
+    EXPERIMENT_UPDATED = "experiment.updated"
+    RUN_CREATED = "run.created"
+    RUN_UPDATED = "run.updated"
+    LOGGED_MODEL_CREATED = "logged_model.created"
+    LOGGED_MODEL_UPDATED = "logged_model.updated"
     TOKEN_CREATED = "token.created"  # noqa: S105 - an action, no password
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
     SYNC_FINISHED = "sync.finished"
@@ -149,11 +160,40 @@ def differences(before: Recorded | None, after: Recorded | None) -> Mapping[str,
     """What changed between two states of a subject: field -> (before, after), JSON values."""
     old = before.model_dump(mode="json", exclude_none=True) if before else {}
     new = after.model_dump(mode="json", exclude_none=True) if after else {}
+    if "tags" in old or "tags" in new:
+        had, has = abbreviated(old.get("tags") or {}, new.get("tags") or {})
+        old, new = old | ({"tags": had} if "tags" in old else {}), new | ({"tags": has} if "tags" in new else {})
     return {
         name: (old.get(name), new.get(name))
         for name in sorted(old.keys() | new.keys())
         if json.dumps(old.get(name)) != json.dumps(new.get(name))
     }
+
+
+def abbreviated(had: Mapping[str, str], has: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Tags before and after as an event keeps them: all, or of too many those that changed, shortened.
+
+    Of long values the beginning, length and SHA-256 are told; of too many changes the first, and how many more.
+    """
+    if tags_size(had) + tags_size(has) <= MAX_TAGS_BYTES:
+        return had, has
+    changed = sorted(key for key in had.keys() | has.keys() if had.get(key) != has.get(key))
+    return _shortened(had, changed), _shortened(has, changed)
+
+
+def _shortened(tags: Mapping[str, str], keys: Iterable[str]) -> Mapping[str, str]:
+    kept = {key: _beginning(tags[key]) for key in keys if key in tags}
+    sizes = accumulate(tags_size({key: value}) for key, value in kept.items())
+    count = sum(size <= MAX_TAGS_BYTES for size in sizes)
+    more = {"...": f"and {len(kept) - count} more"} if count < len(kept) else {}
+    return dict(islice(kept.items(), count)) | more
+
+
+def _beginning(value: str) -> str:
+    if len(value) <= MAX_VALUE_CHARACTERS:
+        return value
+    digest = hashlib.sha256(value.encode()).hexdigest()
+    return f"{value[:MAX_VALUE_CHARACTERS]}... ({len(value)} characters, SHA-256 {digest})"
 
 
 def as_text(changes: Mapping[str, tuple[Any, Any]]) -> str:

@@ -57,8 +57,13 @@ class Kind(StrEnum):
     )
     OBJECT_MARK = (
         "object_mark",
-        "A version's object in S3 is marked as another model's, so that the sweep may remove it.",
+        "A version's object in S3 is marked as another model's, and not counted as shared: the sweep may remove it.",
         "Stays: copy the object over itself with the metadata `model-id` of its model.",
+    )
+    TREE = (
+        "tree",
+        "The files of a version are no tree that is there, or one that may still be changed.",
+        "Stays: bring the item of the tree back from a restored copy of the table.",
     )
     REVISION = (
         "revision",
@@ -110,6 +115,11 @@ class Kind(StrEnum):
         "A version is not in the catalogue of its project, or not as it is.",
         "Put from the version.",
     )
+    VERSION_ROW = (
+        "version_row",
+        "A version is not in the list by last change, or not as it is.",
+        "Put from the version.",
+    )
     NUMBER_ROW = (
         "number_row",
         "A version is not found by its number.",
@@ -128,6 +138,11 @@ class Kind(StrEnum):
     PROJECT_NAMES_ROW = (
         "project_names_row",
         "A registered model is not in the list of its project.",
+        "Put from the registered model.",
+    )
+    SEARCH_ROW = (
+        "search_row",
+        "A registered model is not found by a search of MLflow's clients: by name, by a tag or by its last change.",
         "Put from the registered model.",
     )
     UPLOAD_HOLD = (
@@ -158,6 +173,21 @@ class Kind(StrEnum):
     STRAY_PROJECT_ROW = (
         "stray_project_row",
         "A row in the catalogue of a project is of no version, or no longer where its version stands.",
+        "Removed, unless the version was lost.",
+    )
+    STRAY_SEARCH_ROW = (
+        "stray_search_row",
+        "A row by which a registered model is found by name is of none, or no longer what its name is.",
+        "Removed, unless the registered model was lost.",
+    )
+    STRAY_VERSION_ROW = (
+        "stray_version_row",
+        "A row in the list by last change is of no version, or no longer where its version stands.",
+        "Removed, unless the version was lost.",
+    )
+    STRAY_TAGS = (
+        "stray_tags",
+        "A part of the tags of a version is there that the version does not name.",
         "Removed, unless the version was lost.",
     )
     STRAY_NUMBER_ROW = (

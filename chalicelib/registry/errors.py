@@ -12,6 +12,8 @@
     ├── NotFound                not there, or not for the caller to know
     ├── Conflict                the stored state forbids this; `holder` is the id that stands in the way, `upload_id`
     │                           the upload by which it does, if it is no model yet
+    ├── AlreadyExists           the name is taken
+    ├── NotHere                 the bytes of this are not kept here
     ├── StaleRevision           the caller's precondition no longer holds; reading again helps
     ├── InProgress              the very same request is being worked on; repeating it helps
     ├── KeyReused               the key of this request was another request's; `field` names the header
@@ -106,6 +108,18 @@ class Conflict(RegistryError):
         super().__init__(f"The requested action could not be completed due to a conflict with model '{holder}'.")
         self.holder = holder
         self.upload_id = upload_id
+
+
+class AlreadyExists(RegistryError):
+    """What is to be made is there already, under a name that only one may have."""
+
+    code = "exists"
+
+
+class NotHere(RegistryError):
+    """It is in the catalogue, but its bytes are kept elsewhere, or nowhere."""
+
+    code = "not_here"
 
 
 class StaleRevision(RegistryError):

@@ -18,10 +18,13 @@ from pydantic import (
     StringConstraints,
 )
 
-from chalicelib.registry.errors import InvalidInput, UnsupportedPrecision
+from chalicelib.registry.errors import InvalidInput, NotHere, UnsupportedPrecision, shown
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
 MAX_METADATA_BYTES = 64 * 1024
+MAX_TAG_CHARACTERS = 100_000  # of a value, as MLflow has it
+MAX_TAGS_BYTES = 1_000_000
+MAX_LINEAGE_BYTES = 8 * 1024
 MAX_NESTING = 32  # pydantic reads back 200 levels, those of the record included
 MODEL_ID = r"^[a-zA-Z0-9_-]{16,128}$"
 
@@ -65,6 +68,11 @@ def time_text(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
+def milliseconds(at: datetime) -> int:
+    """Since 1970, as MLflow has times: searches are in the order of these."""
+    return int(at.timestamp() * 1000)
+
+
 class Frozen(BaseModel):
     """Never changes. Its validator is built on first use, so that a cold start pays for what it needs only."""
 
@@ -84,6 +92,24 @@ def _is_deeper(value: object, levels: int) -> bool:
         return False
     within = value.values() if isinstance(value, dict) else value
     return levels == 0 or any(_is_deeper(part, levels - 1) for part in within)
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raises InvalidInput if a value of these tags, or all of them together, are too large."""
+    for key, value in tags.items():
+        if len(value) > MAX_TAG_CHARACTERS:
+            what = (
+                f"The value of tag {shown(key)!r} may have {MAX_TAG_CHARACTERS:,} characters, this has {len(value):,}."
+            )
+            raise InvalidInput("tags", what)
+    size_bytes = tags_size(tags)
+    if size_bytes > MAX_TAGS_BYTES:
+        raise InvalidInput("tags", f"All tags may have {MAX_TAGS_BYTES:,} bytes together, these have {size_bytes:,}.")
+
+
+def tags_size(tags: Mapping[str, str]) -> int:
+    """Their bytes together."""
+    return sum(len(key.encode()) + len(value.encode()) for key, value in tags.items())
 
 
 class QualifiedName(Frozen):
@@ -125,12 +151,13 @@ class Metadata(Frozen):
         for field in ("overview", "optimization_capabilities", "labels"):
             if _is_deeper(getattr(self, field), MAX_NESTING):
                 raise InvalidInput(field, f"{field} is nested more than {MAX_NESTING} levels deep.")
-        size_bytes = len(self.model_dump_json(include=set(Metadata.model_fields)).encode())
+        size_bytes = len(self.model_dump_json(include=set(Metadata.model_fields) - {"tags"}).encode())
         if size_bytes > MAX_METADATA_BYTES:
             raise InvalidInput(
                 "metadata",
                 f"All metadata of a model may have {MAX_METADATA_BYTES} bytes together, this has {size_bytes}.",
             )
+        check_tags(self.tags)
 
 
 class Draft(Metadata):
@@ -163,10 +190,46 @@ class File(Frozen):
     s3_digest: str | None = None
 
 
+class Tree(Frozen):
+    """An artifact of many files: those of a tree whose paths begin with `prefix`, which never change from now on.
+
+    `digest` is the SHA-256 of the list of paths and object keys: what has the same digest has the same bytes.
+    """
+
+    kind: Literal["tree"] = "tree"
+    tree_id: str
+    prefix: str = ""
+    file_count: int
+    size: int
+    digest: str
+
+
+class External(Frozen):
+    """An artifact that is elsewhere, or nowhere. It is never fetched."""
+
+    kind: Literal["external"] = "external"
+    uri: str
+
+
+Artifact = Annotated[File | Tree | External, Field(discriminator="kind")]
+Stage = Literal["Staging", "Production", "Archived"]
+
+
+class Lineage(Frozen):
+    """What a client of MLflow says of where a version comes from. `is_resolved`: we know what its source names."""
+
+    source: str
+    run_id: str | None = None
+    run_link: str | None = None
+    logged_model_id: str | None = None
+    is_resolved: bool = True
+
+
 class ModelVersion(Metadata):
     """A registered version: READY, its bytes stored, its number fixed within its registered model.
 
     `revision` counts the changes of this id, those of deleted models that had it included: it never comes again.
+    A version with a `lineage` was registered by a client of MLflow, under its number as its label.
     """
 
     id: ModelId
@@ -176,7 +239,13 @@ class ModelVersion(Metadata):
     status: Literal["READY"] = "READY"
     published_at: datetime
     updated_at: datetime
-    artifact: File
+    # When what it says changed last; None: never. Tags, aliases and the name of its registered model do not count.
+    changed_at: datetime | None = None
+    artifact: Artifact
+    stage: Stage | None = None
+    lineage: Lineage | None = None
+    # That of its registered model, where it is not what project and name say.
+    exposed_name: str | None = None
     # A copy: those of the registered model decide. Both change in one transaction.
     aliases: tuple[str, ...] = ()
 
@@ -189,6 +258,42 @@ class ModelVersion(Metadata):
     def position(self) -> str:
         """Where it stands among all versions: text that sorts by time of publication, then id."""
         return f"{time_text(self.published_at)}#{self.id}"
+
+    @property
+    def last_changed_at(self) -> datetime:
+        return self.changed_at or self.published_at
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it has no bytes here: lists have it only for who asks for such."""
+        return isinstance(self.artifact, External)
+
+    @property
+    def file(self) -> File | None:
+        """The one object that its artifact is, if it is one."""
+        return self.artifact if isinstance(self.artifact, File) else None
+
+    def artifact_here(self) -> File | Tree:
+        """Its artifact. Raises NotHere if that is elsewhere."""
+        if isinstance(self.artifact, External):
+            raise NotHere(
+                f"The registry has no bytes of this model: they are at {shown(self.artifact.uri)}, if anywhere."
+            )
+        return self.artifact
+
+    @property
+    def size(self) -> int:
+        """Bytes of the artifact, as far as they are here."""
+        return 0 if isinstance(self.artifact, External) else self.artifact.size
+
+    def check_limits(self) -> None:
+        super().check_limits()
+        size_bytes = len(self.lineage.model_dump_json().encode()) if self.lineage else 0
+        if size_bytes > MAX_LINEAGE_BYTES:
+            what = (
+                f"Source, run and model of a version may have {MAX_LINEAGE_BYTES:,} bytes, these have {size_bytes:,}."
+            )
+            raise InvalidInput("source", what)
 
     def placed(self, placement: "Placement") -> "ModelVersion":
         """This new version where it may stand."""
@@ -206,7 +311,19 @@ class ModelVersion(Metadata):
         if edited.model_dump_json() == self.model_dump_json():
             return self
         edited.check_limits()
-        return edited.model_copy(update={"revision": self.revision + 1, "updated_at": max(at, self.updated_at)})
+        says_the_same = edited.model_copy(update={"tags": self.tags}).model_dump_json() == self.model_dump_json()
+        return edited.changed(at, is_said=not says_the_same)
+
+    def staged(self, stage: Stage | None, at: datetime) -> "ModelVersion":
+        """This version in a stage, one revision on."""
+        return self.model_copy(update={"stage": stage}).changed(at, is_said=True)
+
+    def changed(self, at: datetime, *, is_said: bool) -> "ModelVersion":
+        """This version one revision on. `is_said`: it says something else than before."""
+        update: dict[str, object] = {"revision": self.revision + 1, "updated_at": max(at, self.updated_at)}
+        if is_said:
+            update["changed_at"] = max(at, self.last_changed_at)
+        return self.model_copy(update=update)
 
 
 class Head(Frozen):
@@ -219,8 +336,8 @@ class Head(Frozen):
 class Placement(Frozen):
     """Where a version may stand, as read a moment ago; the store checks it again when it writes.
 
-    `head` is the newest event of an earlier model of the same id: its chain goes on. `exposed_name` is that of a new
-    registered model.
+    `head` is the newest event of an earlier model of the same id: its chain goes on. `exposed_name` is that of the
+    registered model, which is new or not.
     """
 
     rm_id: str
@@ -228,13 +345,14 @@ class Placement(Frozen):
     is_new_registered_model: bool
     head: Head
     exposed_name: str | None = None
+    changed_at: datetime | None = None
 
 
 class Filters(Frozen):
     """What a search asks for; all must hold.
 
     name, project_name, category, architecture, precision: substring, any case. origin, format: equal, any case.
-    version and tags: equal.
+    version and tags: equal. artifact: of those whose bytes are stored here, or of those whose bytes are elsewhere.
     """
 
     name: str | None = None
@@ -246,6 +364,13 @@ class Filters(Frozen):
     origin: str | None = None
     format: str | None = None
     tags: Mapping[str, str] = {}
+    # Left out where it is as ever: page tokens are bound to what was asked for, and those that are out shall stay good.
+    artifact: Literal["stored", "external"] = Field("stored", exclude_if=lambda value: value == "stored")
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether what lists leave out otherwise is asked for."""
+        return self.artifact == "external"
 
     @property
     def is_empty(self) -> bool:

@@ -6,16 +6,20 @@ One contract suite (tests/contract) holds for every implementation.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Event
 from chalicelib.registry.checkpoints import Checkpoint, Link
-from chalicelib.registry.models import Draft, File, Filters, Head, ModelVersion, Page, Placement
+from chalicelib.registry.errands import Errand
+from chalicelib.registry.models import Draft, File, Filters, Head, ModelVersion, Page, Placement, Stage
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.tokens import StoredToken, Token
 from chalicelib.registry.trail import TrailFilters, TrailPage
 from chalicelib.registry.uploads import Part, StoredObject, Upload, UploadState
+
+if TYPE_CHECKING:
+    from chalicelib.registry.numbering import NewVersion
 
 
 class Catalog(Protocol):
@@ -33,6 +37,10 @@ class Catalog(Protocol):
     @property
     def registered_models(self) -> "RegisteredModels":
         """What versions belong to."""
+
+    @property
+    def numbered(self) -> "Numbered":
+        """The versions by their numbers."""
 
     @property
     def tokens(self) -> "Tokens":
@@ -80,11 +88,17 @@ class Catalog(Protocol):
         Raises NotFound, also for what `by` may not see, Conflict, and what `edit` raises.
         """
 
-    def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
-        """Remove a version and free its claim; its last state. Raises NotFound, also for what `by` may not see."""
+    def remove(self, model_id: str, by: Actor, at: datetime, of: str | None = None) -> tuple[ModelVersion, str | None]:
+        """Remove a version and free its claim; its last state, and the key of its object if no version has it now.
+
+        Raises NotFound, also for what `by` may not see, and if it is not of the registered model `of`, if one is given.
+        """
 
     def key_named_by(self, model_id: str) -> str | None:
         """The object that the version of this id names, or the open upload that holds the id."""
+
+    def is_held(self, key: str) -> bool:
+        """Whether copies have this object."""
 
     def begun_by(self, model_id: str) -> Actor | None:
         """Who registered the version of this id, or opened the upload that holds it; None if there is neither."""
@@ -190,6 +204,60 @@ class RegisteredModels(Protocol):
 
         Raises NotFound, also for what `by` may not see, StaleRevision, InvalidInput for an alias of a number without a
         version, and what `edit` raises.
+        """
+
+    def add(self, model: RegisteredModel, by: Actor) -> None:
+        """Store a new one, without versions. Raises AlreadyExists if its name is taken."""
+
+    def rename(self, rm_id: str, name: str, by: Actor, at: datetime) -> tuple[RegisteredModel, RegisteredModel]:
+        """Give one another name in its project; both states. Few versions are renamed with it, others by `refresh`.
+
+        Raises NotFound, also for what `by` may not see, and AlreadyExists.
+        """
+
+    def remove(self, rm_id: str, by: Actor, at: datetime) -> RegisteredModel:
+        """Free the name of one; its last state. Its versions are left, by their ids. Raises NotFound likewise."""
+
+    def refresh(self, rm_id: str, by: Actor, at: datetime) -> bool:
+        """Rename some of the versions that bear an old name; whether there were any."""
+
+    def pending(self) -> Sequence[Errand]:
+        """What was left for later with the registered models, and is not known to be done; the oldest of it."""
+
+    def done(self, errand: Errand) -> None:
+        """Forget what was left for later."""
+
+
+class Numbered(Protocol):
+    """The versions of registered models by their numbers; changes as in Catalog."""
+
+    def add(self, model: RegisteredModel, version: ModelVersion, made: "NewVersion", by: Actor) -> ModelVersion:
+        """Store a version under the next number, which is its label too; as it was stored.
+
+        What it copies, or the tree that it is of, stays as it is. Raises NotFound if the registered model, or what is
+        copied, has gone, and what listing a tree again raises.
+        """
+
+    def version(self, rm_id: str, number: int) -> ModelVersion:
+        """Raises NotFound."""
+
+    def newest(
+        self, models: Sequence[RegisteredModel], stages: Sequence[Stage | None]
+    ) -> Mapping[str, Sequence[ModelVersion]]:
+        """Of each, by rm_id, the version of the highest number in each of these stages, as far as there is one."""
+
+    def transition(
+        self,
+        model: RegisteredModel,
+        number: int,
+        stage: Stage | None,
+        archive_existing: bool,
+        by: Actor,
+        at: datetime,
+    ) -> Sequence[tuple[ModelVersion, ModelVersion]]:
+        """Put a version into a stage, the others that are in it to Archived before that, if asked for.
+
+        Both states of each that changed, that version last. Raises NotFound.
         """
 
 

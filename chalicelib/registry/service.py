@@ -29,10 +29,11 @@ from chalicelib.registry.ports import Blobs, Catalog
 from chalicelib.registry.registered_models import RegisteredModel, RegisteredModelChanges
 from chalicelib.registry.repetition import is_own_work
 from chalicelib.registry.tokens import Token
+from chalicelib.registry.tracking import Tracked
 from chalicelib.registry.uploads import ZIP, Upload
 
 MAX_FILE_NAME_BYTES = 255
-Subject = ModelVersion | RegisteredModel | Upload | Token
+Subject = ModelVersion | RegisteredModel | Upload | Token | Tracked
 Announce = Callable[[Action, Subject | None, Subject | None, Actor], None]
 
 
@@ -160,9 +161,10 @@ class Registry:
         return after
 
     def delete(self, model_id: str, by: Actor) -> ModelVersion:
-        """Remove the record and its claim, then the bytes; what was removed. Raises NotFound."""
-        removed = self.catalog.remove(model_id, by, self._clock())
-        self.blobs.remove(removed.artifact.key)
+        """Remove the record and its claim, then the bytes unless a copy has them; what was removed. Raises NotFound."""
+        removed, key = self.catalog.remove(model_id, by, self._clock())
+        if key:
+            self.blobs.remove(key)
         self._announce(Action.VERSION_DELETED, removed, None, by)
         return removed
 

@@ -1,14 +1,16 @@
 """What time leaves behind: uploads that nobody finished, and objects that no record names.
 
 A run is bounded, goes on where the one before stopped, and may be repeated or run twice at once. An object is removed
-only if it is marked with a model whose record, and whose open upload, name another one or none: the mark is ours, and
+only if those for whom it was written, as its mark says (marks.py), name another one or none: the mark is ours, and
 keys are never used again, so what is unnamed two days after it was written stays unnamed.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from chalicelib.registry.errands import Errands
 from chalicelib.registry.errors import NotFound, Unavailable
+from chalicelib.registry.keeping import Keeping
 from chalicelib.registry.models import Frozen
 from chalicelib.registry.ports import Blobs, Catalog
 from chalicelib.registry.uploading import Uploading
@@ -29,6 +31,7 @@ class Swept(Frozen):
     objects_seen: int = 0
     objects_removed: int = 0
     unmarked: int = 0
+    errands_repeated: int = 0
     failed: int = 0
     is_finished: bool = True
 
@@ -41,21 +44,32 @@ class Sweeper:
         catalog: Catalog,
         uploading: Uploading,
         blobs: Blobs,
+        keeping: Keeping,
+        errands: Callable[[], Errands],
         clock: Callable[[], datetime],
         report: Callable[[Exception], None],
     ) -> None:
         self._report = report
         self._uploads = catalog.uploads
+        self._models = catalog.registered_models
+        self._errands = errands
         self._uploading = uploading
-        self._catalog = catalog
+        self._keeping = keeping
         self._blobs = blobs
         self._clock = clock
 
     def sweep(self, is_time_left: Callable[[], bool]) -> Swept:
         """One run. Raises Unavailable if the store cannot be read at all."""
         counts = dict.fromkeys(Swept.model_fields, 0)
+        self._repeat_errands(counts)
         finished = self._sweep_uploads(counts, is_time_left) and self._sweep_objects(counts, is_time_left)
         return Swept(**{**counts, "is_finished": finished})
+
+    def _repeat_errands(self, counts: dict[str, int]) -> None:
+        """Ask once more for what was left for later, in case that it was lost; twice does no harm."""
+        for errand in self._models.pending():
+            self._try(lambda errand=errand: self._errands().queue(errand), counts)  # type: ignore[misc]
+            counts["errands_repeated"] += 1
 
     def _sweep_uploads(self, counts: dict[str, int], is_time_left: Callable[[], bool]) -> bool:
         after = None
@@ -113,6 +127,6 @@ class Sweeper:
             return
         if stored.model_id is None:
             counts["unmarked"] += 1
-        elif self._catalog.key_named_by(stored.model_id) != key:
+        elif not self._keeping.keeps(key, stored.model_id):
             self._blobs.remove(key)
             counts["objects_removed"] += 1

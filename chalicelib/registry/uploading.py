@@ -25,7 +25,7 @@ from chalicelib.registry.errors import (
     UploadClosed,
     UploadIncomplete,
 )
-from chalicelib.registry.models import Draft, File, ModelVersion
+from chalicelib.registry.models import MAX_METADATA_BYTES, Draft, File, ModelVersion, tags_size
 from chalicelib.registry.ports import Blobs, Catalog, SignedRequest
 from chalicelib.registry.repetition import is_own_work
 from chalicelib.registry.service import Announce, base_name, completed, telling_no_hidden_upload
@@ -90,6 +90,8 @@ class Uploading:
         part_size = planned_part_size(file.size)
         if part_size is None and file.sha256 is None:
             raise InvalidInput("sha256", "State the sha256 of a file of up to 64 MiB: S3 checks its one PUT by it.")
+        if tags_size(draft.tags) > MAX_METADATA_BYTES:
+            raise InvalidInput("tags", f"{MAX_METADATA_BYTES} bytes of tags go with an upload; set more on the model.")
         at, name = self._clock(), base_name(file.file_name)
         if file.media_type != ZIP and name.lower().endswith(".zip"):
             raise InvalidInput("media_type", f"State {ZIP} for a file whose name ends in .zip, or send the bare model.")
@@ -222,7 +224,7 @@ class Uploading:
     def _published(self, upload: Upload, by: Actor) -> ModelVersion:
         version = self._catalog.version(upload.draft.id)
         by.access.require_seen(version.qualified_name)
-        if version.artifact.key != upload.key:
+        if version.file is None or version.file.key != upload.key:
             raise NotFound("The model of this upload was deleted.")
         return version
 

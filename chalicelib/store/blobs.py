@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 THROTTLED = ("SlowDown", "RequestTimeout", "ThrottlingException")
 PREFIX = "artifacts/"
+PART_URL_SECONDS = 3600  # as MLflow's own servers have it
 OWNER = "model-id"
 STILL_JOINING = "S3 is still joining the parts: complete the upload again in a moment."
 
@@ -98,13 +99,16 @@ class S3Blobs:
             self._report("object_left_behind", f"{key}: {type(exc).__name__}")
 
     def download_url(self, file: File) -> str:
+        return self.url_of(file.key, file.file_name, file.media_type)
+
+    def url_of(self, key: str, file_name: str, media_type: str) -> str:
         return self._signer().generate_presigned_url(
             "get_object",
             Params={
                 "Bucket": self.bucket,
-                "Key": file.key,
-                "ResponseContentType": file.media_type,
-                "ResponseContentDisposition": content_disposition(file.file_name),
+                "Key": key,
+                "ResponseContentType": media_type,
+                "ResponseContentDisposition": content_disposition(file_name),
             },
             ExpiresIn=self._url_seconds,
         )
@@ -148,8 +152,11 @@ class S3Blobs:
         return self.begin(upload.key, upload.media_type, upload.draft.id)
 
     def parts(self, upload: Upload) -> Sequence[Part] | None:
+        return self.sent(upload.key, upload.multipart_id or "")
+
+    def sent(self, key: str, multipart_id: str) -> Sequence[Part] | None:
         pages = self._client().get_paginator("list_parts")
-        where: Any = {"Bucket": self.bucket, "Key": upload.key, "UploadId": upload.multipart_id or ""}
+        where: Any = {"Bucket": self.bucket, "Key": key, "UploadId": multipart_id}
         with unavailable_if_transient("S3 does not say which parts it has: try again."):
             try:
                 found = [part for page in pages.paginate(**where) for part in page.get("Parts", [])]
@@ -170,18 +177,25 @@ class S3Blobs:
 
     # Objects of several parts, whoever sends these
 
-    def begin(self, key: str, media_type: str, model_id: str) -> str:
-        """Begin one, marked with its model; what S3 calls it. Raises Unavailable."""
+    def begin(self, key: str, media_type: str, model_id: str, is_checked: bool = True) -> str:
+        """Begin one, marked with its model; what S3 calls it. Raises Unavailable.
+
+        is_checked: each part comes with its SHA-256, or S3 refuses it.
+        """
+        checks: Any = {"ChecksumAlgorithm": "SHA256", "ChecksumType": "COMPOSITE"} if is_checked else {}
         with unavailable_if_transient("The upload could not be started: try again."):
             answer = self._client().create_multipart_upload(
-                Bucket=self.bucket,
-                Key=key,
-                ContentType=media_type,
-                ChecksumAlgorithm="SHA256",
-                ChecksumType="COMPOSITE",
-                Metadata={OWNER: model_id},
+                Bucket=self.bucket, Key=key, ContentType=media_type, Metadata={OWNER: model_id}, **checks
             )
         return answer["UploadId"]
+
+    def part_url(self, key: str, multipart_id: str, number: int) -> str:
+        """Where to send a part whose digest nobody states. It is a secret."""
+        return self._signer().generate_presigned_url(
+            "upload_part",
+            Params={"Bucket": self.bucket, "Key": key, "UploadId": multipart_id, "PartNumber": number},
+            ExpiresIn=PART_URL_SECONDS,
+        )
 
     def send_part(self, key: str, multipart_id: str, number: int, piece: bytes) -> Part:
         """Send a part. Raises Unavailable."""
@@ -205,9 +219,10 @@ class S3Blobs:
     def join_parts(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:
         """Make the object, unless the parts are gone: the object tells. Raises UploadIncomplete and Unavailable."""
         named: list[Any] = [
-            {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": part.digest}
+            {"PartNumber": part.number, "ETag": part.etag, **({"ChecksumSHA256": part.digest} if part.digest else {})}
             for part in sorted(parts, key=lambda part: part.number)
         ]
+        checks: Any = {"ChecksumType": "COMPOSITE"} if all(part.digest for part in parts) else {}
         client = self._patient()
 
         def join() -> None:
@@ -216,8 +231,8 @@ class S3Blobs:
                 Key=key,
                 UploadId=multipart_id,
                 MultipartUpload={"Parts": named},
-                ChecksumType="COMPOSITE",
                 IfNoneMatch="*",
+                **checks,
             )
 
         with unavailable_if_transient(STILL_JOINING):

@@ -5,6 +5,7 @@ Conflict with its holder. `search` is in search.py.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from pynamodb.connection.base import Connection
@@ -15,14 +16,18 @@ from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import NO_SUCH_MODEL, NotFound, StaleRevision, Unavailable
 from chalicelib.registry.models import Draft, Filters, Head, ModelVersion, Page, Placement
+from chalicelib.registry.registered_models import exposed_name, renamed_as, shown_as
 from chalicelib.store.commits import Commits, Prepared
-from chalicelib.store.keys import META, catalog_keys, claim_key, event_key, model_key, name_key
+from chalicelib.store.held_items import held, let_go
+from chalicelib.store.keys import META, claim_key, event_key, model_key, name_key
+from chalicelib.store.model_records import item_of, touch
+from chalicelib.store.numbered import DynamoNumbered
 from chalicelib.store.placing import Placing
 from chalicelib.store.registered_models import DynamoRegisteredModels
 from chalicelib.store.schema import (
-    CatalogItem,
     ClaimItem,
     EventItem,
+    GoneItem,
     NameItem,
     PointerItem,
     RegistryItem,
@@ -41,6 +46,8 @@ from chalicelib.store.transactions import (
     transient_errors_as_busy,
 )
 from chalicelib.store.uploads import DynamoUploads
+from chalicelib.store.version_records import bury_version, put_version, version_of
+from chalicelib.store.version_rows import delist, enlist
 
 EVENTS_READ = 20  # at once, from the newest on
 
@@ -64,6 +71,9 @@ class DynamoCatalog:
         self._placing = Placing(self._connection, new_ulid, lambda upload_id, at: self._uploads.expire(upload_id, at))
         self._uploads = DynamoUploads(self._connection, self._placing, self._commits, self._retry, new_ulid)
         self._registered_models = DynamoRegisteredModels(self._connection, self._commits, self._retry, new_ulid)
+        self._numbered = DynamoNumbered(
+            self._connection, self._placing, self._registered_models, self._commits, self._retry, new_ulid
+        )
         self._tokens = DynamoTokens(self._connection, self._commits, self._retry, new_ulid)
         self._trail = DynamoTrail(self._retry)
 
@@ -74,6 +84,10 @@ class DynamoCatalog:
     @property
     def registered_models(self) -> DynamoRegisteredModels:
         return self._registered_models
+
+    @property
+    def numbered(self) -> DynamoNumbered:
+        return self._numbered
 
     @property
     def tokens(self) -> DynamoTokens:
@@ -90,7 +104,7 @@ class DynamoCatalog:
             raise Unavailable("The table does not answer.") from exc
 
     def version(self, model_id: str) -> ModelVersion:
-        return self._retry(lambda _: self._version_item(model_id)).version()
+        return self._retry(lambda _: version_of(self._version_item(model_id)))
 
     def versions(self, model_ids: Sequence[str]) -> Sequence[ModelVersion]:
         return self._search.versions(model_ids)
@@ -128,25 +142,27 @@ class DynamoCatalog:
 
         def attempt(number: int) -> Prepared[tuple[ModelVersion, ModelVersion]]:
             item = self._version_item(model_id)
-            before = item.version()
+            before = version_of(item)
             by.access.require_seen(before.qualified_name)
             if if_revision not in (None, before.revision):
                 raise StaleRevision(before.revision)
             after = edit(before)
             if after is before:
                 return Prepared((before, before))
-            return self._changing(before, after, item.head, by, event_id, is_contended=number > 0)
+            return self._changing(item, before, after, by, event_id, is_contended=number > 0)
 
         return self._commits.once(model_key(model_id), event_id, attempt)
 
-    def remove(self, model_id: str, by: Actor, at: datetime) -> ModelVersion:
+    def remove(self, model_id: str, by: Actor, at: datetime, of: str | None = None) -> tuple[ModelVersion, str | None]:
         event_id = self._new_ulid()
 
-        def attempt(_: int) -> Prepared[ModelVersion]:
+        def attempt(number: int) -> Prepared[tuple[ModelVersion, str | None]]:
             item = self._version_item(model_id)
-            version = item.version()
+            version = version_of(item)
             by.access.require_seen(version.qualified_name)
-            return self._removing(version, item.head, by, at, event_id)
+            if of not in (None, version.rm_id):
+                raise NotFound(NO_SUCH_MODEL)
+            return self._removing(item, version, by, at, event_id, is_contended=number > 0)
 
         return self._commits.once(model_key(model_id), event_id, attempt)
 
@@ -154,7 +170,13 @@ class DynamoCatalog:
         item = self._retry(lambda _: self._stored(model_id))
         if item is None or item.deleted:
             return None
-        return item.upload_key or item.version().artifact.key
+        if item.upload_key:
+            return item.upload_key
+        file = item.inline_version().file
+        return file.key if file else None
+
+    def is_held(self, key: str) -> bool:
+        return self._retry(lambda _: held(key)) is not None
 
     def begun_by(self, model_id: str) -> Actor | None:
         return self._retry(lambda _: self._begun_by(model_key(model_id)))
@@ -184,6 +206,8 @@ class DynamoCatalog:
                 raise DoesNotExist  # a Geti server before the end of its first sync
             return item.head
         pointer = PointerItem.get(subject, "NAME", consistent_read=True)
+        if pointer.target is None:
+            return GoneItem.get(subject, "NAME", consistent_read=True).head
         return NameItem.get(pointer.target, META, consistent_read=True).head
 
     # Reads
@@ -207,20 +231,20 @@ class DynamoCatalog:
     def _adding(
         self, version: ModelVersion, placement: Placement, by: Actor, event_id: str, is_reserved: bool
     ) -> Prepared[ModelVersion]:
+        version = shown_as(version, placement.exposed_name or exposed_name(version))
         change = Change.between(Action.VERSION_REGISTERED, None, version, by, version.published_at, event_id)
         event = change.after(model_key(version.id), placement.head)
         tx = Transaction(self._connection)
-        tx.put("id", VersionItem.of(version, event), condition=is_unused(placement.head))
-        self._list(tx, version)
-        tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
+        put_version(tx, "id", version, event, is_unused(placement.head))
+        enlist(tx, version)
         self._placing.enter(tx, version, placement, by, version.published_at, is_reserved)
         return Prepared(version, tx, event.seq)
 
     def _changing(
         self,
+        item: VersionItem,
         before: ModelVersion,
         after: ModelVersion,
-        head: Head,
         by: Actor,
         event_id: str,
         is_contended: bool,
@@ -228,39 +252,31 @@ class DynamoCatalog:
         tx, at = Transaction(self._connection), after.updated_at
         if name_key(before) != name_key(after):
             placement = self._placing.target(after, at, is_contended)
-            where = {"rm_id": placement.rm_id, "number": placement.number, "aliases": ()}
-            after = after.model_copy(update=where)
-            self._leave(tx, before, by, at)
+            # Aliases and stages are of a registered model: they stay with it.
+            where = {"rm_id": placement.rm_id, "number": placement.number, "aliases": (), "stage": None}
+            after = shown_as(after.model_copy(update=where), placement.exposed_name or exposed_name(after))
+            self._leave(tx, before, by, at, is_contended)
             self._placing.enter(tx, after, placement, by, at, is_contended)
         elif claim_key(before.rm_id, before) != claim_key(after.rm_id, after):
             self._swap_claims(tx, before, after, at, is_contended)
         change = Change.between(Action.VERSION_UPDATED, before, after, by, at, event_id)
-        event = change.after(model_key(after.id), head)
-        tx.put("record", VersionItem.of(after, event), condition=is_at(head))
-        self._list(tx, after, before)
-        tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
+        event = change.after(model_key(after.id), item.head)
+        put_version(tx, "record", after, event, is_at(item.head), (item, before))
+        enlist(tx, after, before)
         return Prepared((before, after), tx, event.seq)
 
     def _removing(
-        self, version: ModelVersion, head: Head, by: Actor, at: datetime, event_id: str
-    ) -> Prepared[ModelVersion]:
+        self, item: VersionItem, version: ModelVersion, by: Actor, at: datetime, event_id: str, is_contended: bool
+    ) -> Prepared[tuple[ModelVersion, str | None]]:
         at = max(at, version.updated_at)
         change = Change.between(Action.VERSION_DELETED, version, None, by, at, event_id)
-        event = change.after(model_key(version.id), head)
+        event = change.after(model_key(version.id), item.head)
         tx = Transaction(self._connection)
-        self._leave(tx, version, by, at)
-        for key in catalog_keys(version):
-            tx.delete("catalog", CatalogItem(key, version.position))
-        tx.put("record", VersionItem.tombstone(version.id, event), condition=is_at(head))
-        tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
-        return Prepared(version, tx, event.seq)
-
-    def _list(self, tx: Transaction, version: ModelVersion, before: ModelVersion | None = None) -> None:
-        """Have a version listed where it belongs, and nowhere else."""
-        for key in set(catalog_keys(before) if before else ()) - set(catalog_keys(version)):
-            tx.delete("catalog", CatalogItem(key, version.position))
-        for row in CatalogItem.rows_of(version):
-            tx.put("catalog", row)
+        self._leave(tx, version, by, at, is_contended)
+        delist(tx, version)
+        is_last = let_go(tx, version.file, is_contended) if version.file else False
+        bury_version(tx, "record", version.id, event, is_at(item.head), item)
+        return Prepared((version, version.file.key if version.file and is_last else None), tx, event.seq)
 
     def _swap_claims(
         self, tx: Transaction, before: ModelVersion, after: ModelVersion, at: datetime, is_contended: bool
@@ -271,8 +287,15 @@ class DynamoCatalog:
         self._placing.release_claim(tx, before.rm_id, before)
         tx.put("claim", ClaimItem(wanted, META, holder=after.id), condition=ClaimItem.pk.does_not_exist())
 
-    def _leave(self, tx: Transaction, version: ModelVersion, by: Actor, at: datetime) -> None:
-        """Take a version out of its registered model, its aliases included."""
+    def _leave(self, tx: Transaction, version: ModelVersion, by: Actor, at: datetime, is_contended: bool) -> None:
+        """Take a version out of its registered model, its aliases and its stage included, which changes that."""
         self._placing.leave(tx, version)
-        if version.aliases:
-            self._registered_models.drop_aliases(tx, version, by, at)
+        if version.aliases or version.stage:
+            self._registered_models.drop(tx, version, by, at)
+        elif not is_contended:
+            touch(tx, version, version.rm_id, at)
+        else:
+            # It may have another name by now, or be deleted.
+            with suppress(NotFound):
+                name = item_of(version.rm_id, version).inline_model()
+                touch(tx, renamed_as(version, name), version.rm_id, at)

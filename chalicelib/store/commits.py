@@ -41,12 +41,19 @@ class Commits:
     def __init__(self, retry: Retry) -> None:
         self._retry = retry
 
-    def once(self, subject: str, event_id: str, attempt: Callable[[int], Prepared[T]]) -> T:
+    def once(
+        self,
+        subject: str,
+        event_id: str,
+        attempt: Callable[[int], Prepared[T]],
+        hear: Callable[[Refused], None] = lambda _: None,
+    ) -> T:
         """The result of an operation that is done once, although answers may be lost and others may act in between.
 
         Its event, of this id, is put on the subject. What was sent without an answer is known by it, for events stay
-        for ever, whatever happens to the subject. Raises OutcomeUnknown if in the end it cannot be told whether such
-        an attempt was, or will be, done.
+        for ever, whatever happens to the subject. `hear` is told why an attempt was refused, before the next; what it
+        raises ends this. Raises OutcomeUnknown if in the end it cannot be told whether such an attempt was, or will
+        be, done.
         """
         unanswered: list[Prepared[T]] = []
 
@@ -56,7 +63,7 @@ class Commits:
             prepared = attempt(number)
             if prepared.transaction:
                 try:
-                    _commit(prepared.transaction, subject.partition("#")[2])
+                    _commit(prepared.transaction, subject.partition("#")[2], hear)
                 except Unanswered:
                     unanswered.append(prepared)
                     raise
@@ -87,7 +94,7 @@ class Commits:
         return None
 
 
-def _commit(tx: Transaction, model_id: str) -> None:
+def _commit(tx: Transaction, model_id: str, hear: Callable[[Refused], None]) -> None:
     """Commit. Raises Conflict for a taken id or claim, LostRace for whatever reading again may mend.
 
     What an upload holds may be free by now: only reading tells.
@@ -101,4 +108,5 @@ def _commit(tx: Transaction, model_id: str) -> None:
         claimed = exc.items.get("claim")
         if claimed and claimed["holder"]["S"] != model_id and "upload" not in claimed:
             raise Conflict(claimed["holder"]["S"]) from exc
+        hear(exc)
         raise LostRace(str(exc)) from exc

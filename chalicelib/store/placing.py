@@ -20,19 +20,24 @@ from chalicelib.registry.registered_models import RegisteredModel, exposed_name
 from chalicelib.registry.uploads import Upload, UploadState
 from chalicelib.store.keys import (
     META,
-    NAMES,
     claim_key,
     exposed_name_key,
-    listed_key,
     model_key,
     name_key,
     number_key,
-    project_digest,
-    project_names_key,
     registered_model_key,
 )
-from chalicelib.store.schema import ClaimItem, EventItem, ListedItem, NameItem, PointerItem, RegistryItem, VersionItem
+from chalicelib.store.model_records import put_model, touch
+from chalicelib.store.schema import (
+    ClaimItem,
+    NameItem,
+    NumberItem,
+    PointerItem,
+    RegistryItem,
+    VersionItem,
+)
 from chalicelib.store.transactions import LostRace, Transaction, transient_errors_as_busy
+from chalicelib.store.version_rows import number_row
 
 SUFFIX_CHARACTERS = 8
 
@@ -63,7 +68,7 @@ class Placing:
             return self._new_registered_model(draft, head)
         self.require_free(claim_key(name.rm_id, draft), at)
         number = int(name.counter) + 1
-        return Placement(rm_id=name.rm_id, number=number, is_new_registered_model=False, head=head)
+        return within(name, number, head)
 
     def place_again(self, draft: Draft | ModelVersion, at: datetime) -> Placement:
         """A placement after a lost race, which may have been for the exposed name."""
@@ -81,7 +86,7 @@ class Placing:
         if is_contended:
             self.require_free(claim_key(name.rm_id, version), at)
         number = self.reserve(version, name.rm_id) if is_contended else int(name.counter) + 1
-        return Placement(rm_id=name.rm_id, number=number, is_new_registered_model=False, head=Head())
+        return within(name, number, Head())
 
     def require_free(self, claim: str, at: datetime, unless_holder: str | None = None) -> None:
         """Raises Conflict with the holder, unless its upload has expired."""
@@ -157,19 +162,18 @@ class Placing:
         if placement.is_new_registered_model:
             self.create(tx, version, placement, by, at, counter=1)
         elif is_reserved:
-            tx.check("name", NameItem, name_key(version), META, condition=NameItem.rm_id == placement.rm_id)
+            touch(tx, version, placement.rm_id, at)
         else:
-            self.count(tx, version, placement)
+            self.count(tx, version, placement, at)
 
     def number(self, tx: Transaction, version: ModelVersion, number: int) -> None:
-        pointer = PointerItem(registered_model_key(version.rm_id), number_key(number), target=version.id)
-        tx.put("number", pointer, condition=PointerItem.pk.does_not_exist())
+        row = number_row(version.model_copy(update={"number": number}))
+        tx.put("number", row, condition=NumberItem.pk.does_not_exist())
 
-    def count(self, tx: Transaction, metadata: Metadata, placement: Placement) -> None:
+    def count(self, tx: Transaction, version: ModelVersion, placement: Placement, at: datetime) -> None:
         """Take the number of a placement, if it still is the next."""
-        is_next = (NameItem.rm_id == placement.rm_id) & (NameItem.counter == placement.number - 1)
-        name = NameItem(name_key(metadata), META)
-        tx.update("name", name, [NameItem.counter.set(placement.number)], condition=is_next)
+        is_next = NameItem.counter == placement.number - 1
+        touch(tx, version, placement.rm_id, at, placement.changed_at, is_next, placement.number)
 
     def create(
         self, tx: Transaction, metadata: Metadata, placement: Placement, by: Actor, at: datetime, counter: int
@@ -185,16 +189,7 @@ class Placing:
             created_at=at,
             updated_at=at,
         )
-        event, key = self._created(model, by, at), name_key(metadata)
-        tx.put("name", NameItem.of(model, key, counter, event), condition=NameItem.pk.does_not_exist())
-        tx.put("pointer", PointerItem(event.subject, "NAME", target=key))
-        digest = project_digest(model.project_id, model.project_name)
-        for names in (NAMES, *([project_names_key(digest)] if digest else [])):
-            row = ListedItem(names, listed_key(model.exposed_name, model.rm_id), target=key, exact_name=model.name)
-            tx.put("listed", row)
-        claim = ClaimItem(exposed_name_key(model.exposed_name), META, holder=model.rm_id)
-        tx.put("exposed name", claim, condition=ClaimItem.pk.does_not_exist())
-        tx.put("rm event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
+        put_model(tx, model, counter, self._created(model, by, at))
 
     def _created(self, model: RegisteredModel, by: Actor, at: datetime) -> Event:
         stated = model.model_dump(include={"name", "project_id", "project_name"}, exclude_none=True)
@@ -216,6 +211,19 @@ class Placing:
     def release_claim(self, tx: Transaction, rm_id: str, metadata: Draft | ModelVersion) -> None:
         claim = ClaimItem(claim_key(rm_id, metadata), META)
         tx.delete("old claim", claim, condition=ClaimItem.holder == metadata.id)
+
+
+def within(name: NameItem, number: int, head: Head) -> Placement:
+    """A place in a registered model that there is."""
+    model = name.inline_model()
+    return Placement(
+        rm_id=name.rm_id,
+        number=number,
+        is_new_registered_model=False,
+        head=head,
+        exposed_name=model.exposed_name,
+        changed_at=model.last_changed_at,
+    )
 
 
 def read_items(keys: Sequence[tuple[str, str]]) -> list[RegistryItem]:

@@ -4,39 +4,49 @@ An alias is kept twice: in the registered model, which decides, and in the versi
 stays one call. Both change in one transaction, each with an event of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import reduce
-from operator import or_
+from typing import Any
 
 from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist
-from pynamodb.expressions.condition import Condition
 
 from chalicelib.registry.access import EVERYWHERE, Access, Actor
 from chalicelib.registry.audit import Action, Change, Event
-from chalicelib.registry.errors import NO_SUCH_NAME, InvalidInput, NotFound, StaleRevision
-from chalicelib.registry.models import ModelVersion
-from chalicelib.registry.registered_models import RegisteredModel
+from chalicelib.registry.errands import Errand, ErrandKind
+from chalicelib.registry.errors import NO_SUCH_NAME, AlreadyExists, InvalidInput, NotFound, StaleRevision, shown
+from chalicelib.registry.models import Head, ModelVersion, Stage
+from chalicelib.registry.registered_models import RegisteredModel, renamed_as
 from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.keys import (
     META,
-    NAMES,
+    PENDING,
     exposed_name_key,
     model_key,
-    name_key,
     number_key,
-    project_digest,
-    project_names_key,
+    probable_name_key,
     registered_model_key,
 )
-from chalicelib.store.schema import ClaimItem, EventItem, ListedItem, NameItem, PointerItem, VersionItem, is_at
-from chalicelib.store.transactions import LostRace, Retry, Transaction, transient_errors_as_busy
+from chalicelib.store.listing import Listing
+from chalicelib.store.model_records import bury_model, item_at, item_of, model_of, move_model, put_model, rewrite
+from chalicelib.store.schema import (
+    ClaimItem,
+    NameItem,
+    NumberItem,
+    PointerItem,
+    RegistryItem,
+    VersionItem,
+    is_at,
+)
+from chalicelib.store.transactions import Busy, LostRace, Refused, Retry, Transaction, transient_errors_as_busy
+from chalicelib.store.version_records import put_version, version_of
+from chalicelib.store.version_rows import enlist
 
 Edit = Callable[[RegisteredModel], RegisteredModel]
 ABOVE_ALL_NUMBERS = "V#~"
-MAX_QUERIES = 64  # of a list, for a request
-TOLD_CHARACTERS = (8, 16, 32, 64, 128, 256, 512)
+RENAMED_AT_ONCE = 8  # in one transaction, which may have 100 items, of which each takes up to nine
+STALE_READ = 100
+PENDING_READ = 20
 
 
 class DynamoRegisteredModels:
@@ -49,7 +59,7 @@ class DynamoRegisteredModels:
         self._new_ulid = new_ulid
 
     def named(self, exposed_name: str) -> RegisteredModel:
-        return self._retry(lambda _: self._item(exposed_name)).registered_model()
+        return self._retry(lambda _: model_of(self._item(exposed_name)))
 
     def page(
         self, limit: int, after: str | None = None, within: Access = EVERYWHERE
@@ -83,7 +93,7 @@ class DynamoRegisteredModels:
 
         def attempt(_: int) -> Prepared[tuple[RegisteredModel, RegisteredModel]]:
             name = self._item(exposed_name)
-            before = name.registered_model()
+            before = model_of(name)
             by.access.require_seen(before.qualified_name, NO_SUCH_NAME)
             if if_revision not in (None, before.revision):
                 raise StaleRevision(before.revision)
@@ -91,37 +101,164 @@ class DynamoRegisteredModels:
             if after is before:
                 return Prepared((before, before))
             tx = Transaction(self._connection)
-            event = self._rewrite(tx, name, after, by, event_id)
+            event = self._rewrite(tx, name, before, after, by, event_id)
             for item in self._touched_versions(before, after):
                 self._rewrite_version(tx, item, after, by)
             return Prepared((before, after), tx, event.seq)
 
         return self._commits.once(registered_model_key(rm_id), event_id, attempt)
 
-    def drop_aliases(self, tx: Transaction, version: ModelVersion, by: Actor, at: datetime) -> None:
-        """Take the aliases of a version that leaves out of its registered model."""
-        with transient_errors_as_busy():
-            item = NameItem.get(name_key(version), META, consistent_read=True)
-        before = item.registered_model()
+    def add(self, model: RegisteredModel, by: Actor) -> None:
+        event_id = self._new_ulid()
+        subject = registered_model_key(model.rm_id)
+        change = Change.between(Action.REGISTERED_MODEL_CREATED, None, model, by, model.created_at, event_id)
+        event = change.after(subject, Head())
+
+        def attempt(_: int) -> Prepared[None]:
+            tx = Transaction(self._connection)
+            put_model(tx, model, 0, event)
+            return Prepared(None, tx, event.seq)
+
+        self._commits.once(subject, event_id, attempt, _refused_if_taken(model.exposed_name))
+
+    def rename(self, rm_id: str, name: str, by: Actor, at: datetime) -> tuple[RegisteredModel, RegisteredModel]:
+        event_id = self._new_ulid()
+
+        def attempt(_: int) -> Prepared[tuple[RegisteredModel, RegisteredModel]]:
+            item = item_of(rm_id)
+            before = model_of(item)
+            by.access.require_seen(before.qualified_name, NO_SUCH_NAME)
+            after = before.renamed(name, at)
+            if after is before:
+                return Prepared((before, before))
+            return self._renaming(item, before, after, by, event_id)
+
+        return self._commits.once(registered_model_key(rm_id), event_id, attempt, _refused_if_taken(name))
+
+    def remove(self, rm_id: str, by: Actor, at: datetime) -> RegisteredModel:
+        event_id = self._new_ulid()
+
+        def attempt(_: int) -> Prepared[RegisteredModel]:
+            item = item_of(rm_id)
+            before = model_of(item)
+            by.access.require_seen(before.qualified_name, NO_SUCH_NAME)
+            change = Change.between(
+                Action.REGISTERED_MODEL_DELETED, before, None, by, max(at, before.updated_at), event_id
+            )
+            event = change.after(registered_model_key(rm_id), item.head)
+            tx = Transaction(self._connection)
+            bury_model(tx, item, before, event)
+            if item.counter:
+                tx.put("pending", _pending(Errand(kind=ErrandKind.REMOVE_VERSIONS, subject=rm_id)))
+            return Prepared(before, tx, event.seq)
+
+        return self._commits.once(registered_model_key(rm_id), event_id, attempt)
+
+    def refresh(self, rm_id: str, by: Actor, at: datetime) -> bool:
+        return self._retry(lambda _: self._refresh(rm_id, by, at))
+
+    def pending(self) -> Sequence[Errand]:
+        def read(_: int) -> Sequence[Errand]:
+            with transient_errors_as_busy():
+                rows = list(PointerItem.query(PENDING, limit=PENDING_READ, consistent_read=True))
+            found = [row.sk.partition("#") for row in rows]
+            return [Errand(kind=ErrandKind(kind), subject=subject) for kind, _, subject in found]
+
+        return self._retry(read)
+
+    def done(self, errand: Errand) -> None:
+        def forget(_: int) -> None:
+            with transient_errors_as_busy():
+                _pending(errand).delete()
+
+        self._retry(forget)
+
+    def drop(self, tx: Transaction, version: ModelVersion, by: Actor, at: datetime) -> None:
+        """Take the aliases and the stage of a version that leaves out of its registered model, if that is still there.
+
+        Whatever changes a stage rewrites the registered model, though it may say the same: so none misses another.
+        """
+        try:
+            item = item_of(version.rm_id, version)
+        except NotFound:
+            return
+        before = model_of(item)
         after = before.without_aliases_of(version.number, at)
+        if version.stage:
+            after = before.model_copy(update={"aliases": after.aliases}).restaged(
+                self._staged(before, [version], []), at
+            )
         if after is not before:
-            self._rewrite(tx, item, after, by, self._new_ulid())
+            self._rewrite(tx, item, before, after, by, self._new_ulid())
+
+    def restage(
+        self,
+        tx: Transaction,
+        item: NameItem,
+        before: Sequence[ModelVersion],
+        after: Sequence[ModelVersion],
+        by: Actor,
+        at: datetime,
+        event_id: str,
+    ) -> Event:
+        """Have a registered model say where these versions are now, which were read after it was; its event."""
+        model = model_of(item)
+        restaged = model.restaged(self._staged(model, before, after), at)
+        return self._rewrite(tx, item, model, restaged, by, event_id)
+
+    def _staged(
+        self, model: RegisteredModel, before: Sequence[ModelVersion], after: Sequence[ModelVersion]
+    ) -> dict[Stage, int]:
+        """The highest number of each stage when these versions have changed. What is in none has none."""
+        moved = {version.number for version in before}
+        staged: dict[Stage, int] = {}
+        for stage in {*model.staged, *(version.stage for version in after if version.stage)}:
+            come = max((version.number for version in after if version.stage == stage), default=0)
+            stayed = model.staged.get(stage, 0)
+            if stayed in moved:
+                others = self.numbers_in(model.rm_id, stage, below=stayed)
+                stayed = next((number for number in others if number not in moved), 0)
+            if highest := max(come, stayed):
+                staged[stage] = highest
+        return staged
+
+    def numbers_in(self, rm_id: str, stage: Stage | None, below: int | None = None) -> Iterator[int]:
+        """Numbers of the versions in a stage, highest first; read as they are taken."""
+        upto = number_key(below - 1) if below is not None else ABOVE_ALL_NUMBERS
+        within = NumberItem.sk.between(number_key(0), upto)
+        condition = NumberItem.stage == stage if stage else NumberItem.stage.does_not_exist()
+        with transient_errors_as_busy():
+            rows = NumberItem.query(
+                registered_model_key(rm_id), within, condition, scan_index_forward=False, consistent_read=True
+            )
+            for row in rows:
+                yield int(row.sk.partition("#")[2])
 
     # Reads
 
     def _named_by(self, targets: Sequence[str]) -> dict[str, RegisteredModel]:
         with transient_errors_as_busy():
             items = NameItem.batch_get([(target, META) for target in targets], consistent_read=True)
-            return {item.pk: item.registered_model() for item in items}
+            return {item.pk: model_of(item) for item in items}
 
     def _item(self, exposed_name: str) -> NameItem:
+        """By its claim, which is read together with what it most likely leads to."""
+        claimed, probable = exposed_name_key(exposed_name), probable_name_key(exposed_name)
+        keys: list[Any] = [{"pk": claimed, "sk": META}, {"pk": probable, "sk": META}]
+        table = RegistryItem._get_connection()
         with transient_errors_as_busy():
-            try:
-                claim = ClaimItem.get(exposed_name_key(exposed_name), META, consistent_read=True)
-                pointer = PointerItem.get(registered_model_key(claim.holder), "NAME", consistent_read=True)
-                return NameItem.get(pointer.target, META, consistent_read=True)
-            except DoesNotExist as exc:
-                raise NotFound(NO_SUCH_NAME) from exc
+            answer = table.batch_get_item(keys, consistent_read=True)
+            if answer.get("UnprocessedKeys"):
+                raise Busy("UnprocessedKeys")
+            found = {raw["pk"]["S"]: raw for raw in answer["Responses"].get(table.table_name, [])}
+            if claimed not in found:
+                raise NotFound(NO_SUCH_NAME)
+            claim = ClaimItem.from_raw_data(found[claimed])
+            if claim.target == probable in found:
+                item = NameItem.from_raw_data(found[probable])
+                if item.rm_id == claim.holder:
+                    return item
+            return item_at(claim.target, claim.holder) or item_of(claim.holder)
 
     def _numbered(self, rm_id: str, number: int) -> str | None:
         with transient_errors_as_busy():
@@ -142,112 +279,118 @@ class DynamoRegisteredModels:
             raise InvalidInput("aliases", f"There is no version {number} of this registered model.")
         with transient_errors_as_busy():
             item = VersionItem.get(model_key(model_id), META, consistent_read=True)
-        if not item.record or item.version().rm_id != rm_id:
+        if not item.record or item.inline_version().rm_id != rm_id:
             raise LostRace("the version has gone meanwhile")
         return item
 
     # Writes
 
-    def _rewrite(self, tx: Transaction, item: NameItem, after: RegisteredModel, by: Actor, event_id: str) -> Event:
-        action, before = Action.REGISTERED_MODEL_UPDATED, item.registered_model()
-        change = Change.between(action, before, after, by, after.updated_at, event_id)
+    def _renaming(
+        self, item: NameItem, before: RegisteredModel, after: RegisteredModel, by: Actor, event_id: str
+    ) -> Prepared[tuple[RegisteredModel, RegisteredModel]]:
+        change = Change.between(Action.REGISTERED_MODEL_UPDATED, before, after, by, after.updated_at, event_id)
         event = change.after(registered_model_key(after.rm_id), item.head)
-        # Not put as a whole, for the counter moves on meanwhile.
-        actions = [
-            NameItem.record.set(after.model_dump_json()),
-            NameItem.seq.set(event.seq),
-            NameItem.digest.set(event.digest),
-        ]
-        is_unchanged = (NameItem.rm_id == after.rm_id) & (NameItem.seq == item.head.seq)
-        tx.update("registered model", NameItem(item.pk, META), actions, condition=is_unchanged)
-        tx.put("rm event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
+        tx = Transaction(self._connection)
+        move_model(tx, item, before, after, event)
+        rows = self._number_rows(after.rm_id, RENAMED_AT_ONCE + 1)
+        if len(rows) > RENAMED_AT_ONCE:
+            tx.put("pending", _pending(Errand(kind=ErrandKind.RENAME_VERSIONS, subject=after.rm_id)))
+        else:
+            self._rename_versions(tx, [row.target for row in rows], after, by)
+        return Prepared((before, after), tx, event.seq)
+
+    def _refresh(self, rm_id: str, by: Actor, at: datetime) -> bool:
+        try:
+            item = item_of(rm_id)
+        except NotFound:
+            return False
+        model = item.inline_model().model_copy(update={"updated_at": at})
+        tx = Transaction(self._connection)
+        # Another rename would have them bear another name.
+        tx.check("name", NameItem, item.pk, META, condition=NameItem.rm_id == rm_id)
+        some = self._stale_versions(model)
+        if some:
+            self._rename_versions(tx, some, model, by)
+            try:
+                tx.commit()
+            except Refused as exc:
+                raise LostRace("the registered model or a version has changed meanwhile") from exc
+        return bool(some)
+
+    def _stale_versions(self, model: RegisteredModel) -> list[str]:
+        """Ids of some versions that bear another name than their registered model; what is left is at the end."""
+        after: int | None = None
+        while True:
+            rows = self._number_rows(model.rm_id, STALE_READ, after)
+            with transient_errors_as_busy():
+                items = list(
+                    VersionItem.batch_get([(model_key(row.target), META) for row in rows], consistent_read=True)
+                )
+            versions = [item.inline_version() for item in items if item.record]
+            stale = [one.id for one in versions if one.rm_id == model.rm_id and renamed_as(one, model) is not one]
+            if stale or len(rows) < STALE_READ:
+                return stale[:RENAMED_AT_ONCE]
+            after = int(rows[-1].sk.partition("#")[2])
+
+    def _number_rows(self, rm_id: str, limit: int, after: int | None = None) -> list[PointerItem]:
+        within = PointerItem.sk.between(number_key(0 if after is None else after + 1), ABOVE_ALL_NUMBERS)
+        with transient_errors_as_busy():
+            return list(PointerItem.query(registered_model_key(rm_id), within, limit=limit, consistent_read=True))
+
+    def _rename_versions(self, tx: Transaction, ids: Sequence[str], model: RegisteredModel, by: Actor) -> None:
+        for model_id in ids:
+            with transient_errors_as_busy():
+                item = VersionItem.get(model_key(model_id), META, consistent_read=True)
+            if not item.record:
+                raise LostRace("a version has gone meanwhile")
+            before = version_of(item)
+            if before.rm_id != model.rm_id:
+                raise LostRace("a version has moved meanwhile")
+            renamed = renamed_as(before, model)
+            changed_at = max(model.last_changed_at, before.last_changed_at)
+            renamed = renamed.model_copy(update={"changed_at": changed_at})
+            self._put_changed(tx, item, before, renamed, model.updated_at, by)
+
+    def _put_changed(
+        self, tx: Transaction, item: VersionItem, before: ModelVersion, after: ModelVersion, at: datetime, by: Actor
+    ) -> None:
+        """A version as its registered model has it now, with its event and rows."""
+        update = {"revision": before.revision + 1, "updated_at": max(at, before.updated_at)}
+        after = after.model_copy(update=update)
+        change = Change.between(Action.VERSION_UPDATED, before, after, by, after.updated_at, self._new_ulid())
+        event = change.after(model_key(after.id), item.head)
+        put_version(tx, f"version {after.number}", after, event, is_at(item.head), (item, before))
+        enlist(tx, after, before)
+
+    def _rewrite(
+        self,
+        tx: Transaction,
+        item: NameItem,
+        before: RegisteredModel,
+        after: RegisteredModel,
+        by: Actor,
+        event_id: str,
+    ) -> Event:
+        change = Change.between(Action.REGISTERED_MODEL_UPDATED, before, after, by, after.updated_at, event_id)
+        event = change.after(registered_model_key(after.rm_id), item.head)
+        rewrite(tx, item, before, after, event)
         return event
 
     def _rewrite_version(self, tx: Transaction, item: VersionItem, model: RegisteredModel, by: Actor) -> None:
-        before = item.version()
-        after = before.model_copy(
-            update={
-                "aliases": model.aliases_of(before.number),
-                "revision": before.revision + 1,
-                "updated_at": max(model.updated_at, before.updated_at),
-            }
-        )
-        change = Change.between(Action.VERSION_UPDATED, before, after, by, after.updated_at, self._new_ulid())
-        event = change.after(model_key(after.id), item.head)
-        tx.put(f"version {after.number}", VersionItem.of(after, event), condition=is_at(item.head))
-        tx.put(f"event {after.number}", EventItem.of(event), condition=EventItem.pk.does_not_exist())
+        before = version_of(item)
+        after = before.model_copy(update={"aliases": model.aliases_of(before.number)})
+        self._put_changed(tx, item, before, after, model.updated_at, by)
 
 
-class Listing:
-    """The next rows of a list behind a position, of all that `within` sees; a bounded part of them for each request.
-
-    `go_on` is the position to go on from once they are read; None if these are all.
-    """
-
-    def __init__(self, retry: Retry, after: str, limit: int, within: Access) -> None:
-        self.go_on: str | None = None
-        self._retry = retry
-        self._after = after
-        self._limit = limit
-        self._partitions = names_keys(within)
-        self._condition = _named_like(within.name_prefixes)
-        self._queries = max(1, MAX_QUERIES // len(self._partitions))
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Sort keys and targets, in order, at most `limit`."""
-        parts = [self._part(pk) for pk in self._partitions]
-        # Behind the first place where a part was left, rows of it may be missing.
-        edge = min((left for _, left in parts if left is not None), default=None)
-        found = sorted(row for rows, _ in parts for row in rows if edge is None or row[0] <= edge)
-        if len(found) > self._limit:
-            self.go_on = found[self._limit - 1][0]
-        elif edge is not None:
-            self.go_on = found[-1][0] if found and found[-1][0] == edge else _no_more_than_needed(edge, self._after)
-        return found[: self._limit]
-
-    def _part(self, pk: str) -> tuple[list[tuple[str, str]], str | None]:
-        """Rows of a partition, one more than are wanted, and how far it was read, if not to its end."""
-        rows: list[tuple[str, str]] = []
-        at: str | None = self._after
-        for _ in range(self._queries):
-            if at is None or len(rows) > self._limit:
-                break
-            more, at = self._retry(lambda _, behind=at: self._read(pk, behind))  # type: ignore[misc]
-            rows += more
-        return rows, at
-
-    def _read(self, pk: str, behind: str) -> tuple[list[tuple[str, str]], str | None]:
-        """One Query: at most 1 MB. Filtered rows are counted before the filter, so then no number can be wanted."""
-        with transient_errors_as_busy():
-            answer = ListedItem._get_connection().query(
-                pk,
-                range_key_condition=ListedItem.sk > behind if behind else None,
-                filter_condition=self._condition,
-                consistent_read=True,
-                limit=self._limit + 1 if self._condition is None else None,
-            )
-        last = answer.get("LastEvaluatedKey")
-        rows = [(row["sk"]["S"], row["target"]["S"]) for row in answer["Items"]]
-        return rows, last["sk"]["S"] if last else None
+def _pending(errand: Errand) -> PointerItem:
+    return PointerItem(PENDING, f"{errand.kind}#{errand.subject}", target=registered_model_key(errand.subject))
 
 
-def _no_more_than_needed(edge: str, after: str) -> str:
-    """A position between these two that tells little of the first, which may be the name of what is hidden.
+def _refused_if_taken(name: str) -> Callable[[Refused], None]:
+    """What to do when the name of a registered model was refused: nothing that comes later mends that."""
 
-    What is between it and the first is read again.
-    """
-    return next((edge[:count] for count in TOLD_CHARACTERS if edge[:count] > after), edge)
+    def hear(refused: Refused) -> None:
+        if {"name", "exposed name"} & refused.items.keys():
+            raise AlreadyExists(f"There is a registered model of the name {shown(name)!r} already.")
 
-
-def _named_like(prefixes: Sequence[str] | None) -> Condition | None:
-    if prefixes is None:
-        return None
-    return reduce(or_, (ListedItem.exact_name.startswith(prefix) for prefix in prefixes))
-
-
-def names_keys(within: Access) -> list[str]:
-    """What has to be read of the list: only the rows of these projects, where access is limited to some."""
-    if within.projects is None:
-        return [NAMES]
-    digests = (project_digest(project.id, project.name) for project in within.projects)
-    return [project_names_key(digest) for digest in dict.fromkeys(digests) if digest]
+    return hear

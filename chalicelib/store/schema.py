@@ -5,13 +5,22 @@
 | question | answered by |
 |---|---|
 | a version by its id | `MODEL#{id}` / `META`; before it an upload's hold, after it a tombstone, with the event head |
+| what it has of tags beyond 16 KiB, compressed | `MODEL#{id}` / `TAGS#{0..}` |
 | a registered model by project and name: data, counter, event head | `NAME#{sha256}` / `META` |
 | where a registered model's name is | `RM#{rm_id}` / `NAME` |
 | registered models in order of their exposed names | `NAMES` / `{exposed name, folded}, 0x1F, {rm_id}` |
 | those of a project, likewise | `NAMES#{sha256}` / `{exposed name, folded}, 0x1F, {rm_id}` |
-| the versions of a registered model by number | `RM#{rm_id}` / `V#{number:010d}` |
+| the versions of a registered model by number, with their stages | `RM#{rm_id}` / `V#{number:010d}` |
 | all versions, newest first, and searches | `CATALOG#{0..3}` / `{published_at}#{id}`: what search reads, casefolded |
 | the versions of a project, likewise, for who may see only that | `PROJECT#{sha256}` / `{published_at}#{id}` |
+| those whose bytes are elsewhere, of all, of a project | `EXTERNAL#{0..3}`, `EXTERNAL-PROJECT#{sha256}` / likewise |
+| versions by last change, of all, of a project | `SEARCH-VERSIONS`, `SEARCH-VERSIONS#{sha256}` / `{ms}#{id}` |
+| registered models by exact name, of all, of a project | `SEARCH-NAMES`, `SEARCH-NAMES#{sha256}` / `{name}..{rm_id}` |
+| by last change (hints: the record decides), likewise | `SEARCH-CHANGES`, `SEARCH-CHANGES#{sha256}` / `{ms}#{rm_id}` |
+| by tag (hints) | `TAGGED#{sha256 of its key}` / `{value}..{rm_id}` |
+| where a deleted registered model was: the head of its trail | `RM#{rm_id}` / `NAME` |
+| what is left to do for renamed and deleted ones | `PENDING` / `{kind}#{rm_id}` |
+| how many versions have an object, if copies were made of one | `HELD#{sha256 of its key}` / `META` |
 | is this name, version and precision taken, by whom | `CLAIM#{sha256}` / `META` |
 | which registered model has this exposed name | `CLAIM#{sha256}` / `META` |
 | an upload by its id; kept 30 days after its end (`ttl`) | `UPLOAD#{id}` / `META` |
@@ -20,6 +29,11 @@
 | an API token by its id: the digest of its text, what it allows, event head | `TOKEN#{id}` / `META` |
 | API tokens in order of their ids, which is that of their creation | `TOKENS` / `{id}` |
 | which token was made as the first admin's | `BOOTSTRAP` / `META` |
+| a tree of files: its project, count of changes, sealed paths, the archive it is from | `TREE#{tree id}` / `META` |
+| its files in order of their paths, and where each is | `TREE#{tree id}` / `F#{path}` |
+| a file on its way into it in parts, for a day (`ttl`) | `TREE#{tree id}` / `U#{upload id}` |
+| the archive that a tree was packed to, or who is at it | `ZIP#{digest of the tree}` / `META` |
+| that an archive was unpacked into a tree, or who is at it | `FILES#{tree id}` / `META` |
 | what a request with an Idempotency-Key came to, for a day (`ttl`) | `IDEMPOTENCY#{sha256}` / `META` |
 | the run of a Geti server that goes on, or the last one; event head | `GETI#{server_id}` / `META` |
 | its projects, as they were looked at last | `GETI#{server_id}` / `P#{project id}` |
@@ -39,6 +53,7 @@ or a filter has to see is an attribute beside it.
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Self
 
@@ -46,29 +61,29 @@ from pynamodb.attributes import (
     BooleanAttribute,
     NumberAttribute,
     UnicodeAttribute,
-    UnicodeSetAttribute,
 )
 from pynamodb.expressions.condition import Condition
 from pynamodb.models import Model
 
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Event
-from chalicelib.registry.models import Head, ModelVersion, time_text
+from chalicelib.registry.models import Head, ModelVersion, tags_size, time_text
 from chalicelib.registry.registered_models import RegisteredModel
 from chalicelib.registry.tokens import StoredToken, Token
 from chalicelib.registry.uploads import Upload, UploadState
 from chalicelib.store.keys import (
     META,
-    catalog_keys,
     event_key,
     from_text,
     model_key,
     project_day_key,
     project_digest,
-    tag_text,
     token_key,
     upload_key,
 )
+
+INLINE_BYTES = 16 * 1024  # of tags, in a record
+TAGS = "TAGS#"
 
 
 class Connected:
@@ -91,7 +106,15 @@ class RegistryItem(Model):
     sk = UnicodeAttribute(range_key=True)
 
 
-class VersionItem(RegistryItem):
+class SpillingItem(RegistryItem):
+    """A record whose tags may be beside it (spilling.py): in so many pieces, put there by the event `tags_seq`."""
+
+    seq = NumberAttribute()
+    tag_pieces = NumberAttribute(null=True)
+    tags_seq = NumberAttribute(null=True)
+
+
+class VersionItem(SpillingItem):
     """A version, or its id held by an `upload`, or the tombstone of a deleted one (`deleted`): those have no record.
 
     `seq` counts the events of the id over all its lives, so a change conditioned on it cannot meet another state.
@@ -101,7 +124,6 @@ class VersionItem(RegistryItem):
     deleted = BooleanAttribute(null=True)
     upload = UnicodeAttribute(null=True)
     upload_key = UnicodeAttribute(null=True)
-    seq = NumberAttribute()
     digest = UnicodeAttribute()
     event_id = UnicodeAttribute()
 
@@ -111,7 +133,7 @@ class VersionItem(RegistryItem):
             model_key(version.id),
             META,
             # Nulls too: a field that was cleared must not come back as its default.
-            record=version.model_dump_json(),
+            record=record_of(version),
             seq=event.seq,
             digest=event.digest,
             event_id=event.event_id,
@@ -140,7 +162,8 @@ class VersionItem(RegistryItem):
             event_id=event.event_id,
         )
 
-    def version(self) -> ModelVersion:
+    def inline_version(self) -> ModelVersion:
+        """The version without the tags that are beside its record (version_records.py has it whole)."""
         return ModelVersion.model_validate_json(self.record or "")
 
     @property
@@ -148,13 +171,16 @@ class VersionItem(RegistryItem):
         return Head(seq=int(self.seq), digest=self.digest)
 
 
-class NameItem(RegistryItem):
-    """A registered model, under its project and name. `counter` is the highest number given out."""
+class NameItem(SpillingItem):
+    """A registered model, under its project and name. `counter` is the highest number given out.
+
+    `touched_at` is when a version came or went last, beside the record as the counter is: crowds write them.
+    """
 
     rm_id = UnicodeAttribute()
     record = UnicodeAttribute()
     counter = NumberAttribute()
-    seq = NumberAttribute()
+    touched_at = UnicodeAttribute(null=True)
     digest = UnicodeAttribute()
 
     @classmethod
@@ -163,14 +189,18 @@ class NameItem(RegistryItem):
             key,
             META,
             rm_id=model.rm_id,
-            record=model.model_dump_json(),
+            record=record_of(model),
             counter=counter,
             seq=event.seq,
             digest=event.digest,
         )
 
-    def registered_model(self) -> RegisteredModel:
-        return RegisteredModel.model_validate_json(self.record)
+    def inline_model(self) -> RegisteredModel:
+        """The registered model without the tags that are beside its record (model_records.py has it whole)."""
+        model = RegisteredModel.model_validate_json(self.record)
+        touched = from_text(self.touched_at) if self.touched_at else model.last_changed_at
+        later = {"changed_at": touched} if touched > model.last_changed_at else {}
+        return model.model_copy(update={"highest_number": int(self.counter), **later})
 
     @property
     def head(self) -> Head:
@@ -178,9 +208,15 @@ class NameItem(RegistryItem):
 
 
 class PointerItem(RegistryItem):
-    """To a version (`RM#..` / `V#..`), a registered model (`RM#..` / `NAME`, and `NAMES`), an upload or a token."""
+    """To a version (NumberItem), a registered model (`RM#..` / `NAME`, and `NAMES`), an upload or a token."""
 
     target = UnicodeAttribute()
+
+
+class NumberItem(PointerItem):
+    """To a version by its number; its stage, so that the newest of each stage are found without reading all."""
+
+    stage = UnicodeAttribute(null=True)
 
 
 class ListedItem(PointerItem):
@@ -189,10 +225,26 @@ class ListedItem(PointerItem):
     exact_name = UnicodeAttribute(null=True)
 
 
+class GoneItem(RegistryItem):
+    """`RM#..` / `NAME` of a deleted registered model: its newest event, which is its last."""
+
+    deleted = BooleanAttribute()
+    seq = NumberAttribute()
+    digest = UnicodeAttribute()
+
+    @property
+    def head(self) -> Head:
+        return Head(seq=int(self.seq), digest=self.digest)
+
+
 class ClaimItem(RegistryItem):
-    """What one holder has alone: a version (by its `upload` while that is open), or a registered model its name."""
+    """What one holder has alone: a version (by its `upload` while that is open), or a registered model its name.
+
+    `target` is the key of the item of that, so that it is found by its name at once.
+    """
 
     holder = UnicodeAttribute()
+    target = UnicodeAttribute(null=True)
     upload = UnicodeAttribute(null=True)
 
 
@@ -257,45 +309,14 @@ class SweepItem(RegistryItem):
     after = UnicodeAttribute()
 
 
-class CatalogItem(RegistryItem):
-    """What search reads of a version. Texts that are searched in any case are casefolded; `exact_name` is as it is."""
-
-    name = UnicodeAttribute()
-    exact_name = UnicodeAttribute(null=True)
-    version = UnicodeAttribute()
-    project_name = UnicodeAttribute(null=True)
-    category = UnicodeAttribute(null=True)
-    architecture = UnicodeAttribute(null=True)
-    origin = UnicodeAttribute(null=True)
-    format = UnicodeAttribute(null=True)
-    precisions = UnicodeSetAttribute(null=True)
-    tags = UnicodeSetAttribute(null=True)
-
-    @classmethod
-    def rows_of(cls, version: ModelVersion) -> list[Self]:
-        """Among all versions, and among those of its project if it has one."""
-        return [cls._in(key, version) for key in catalog_keys(version)]
-
-    @classmethod
-    def _in(cls, key: str, version: ModelVersion) -> Self:
-        return cls(
-            key,
-            version.position,
-            name=version.name.casefold(),
-            exact_name=version.name,
-            version=version.version,
-            project_name=_folded(version.project_name),
-            category=_folded(version.category),
-            architecture=_folded(version.architecture),
-            origin=_folded(version.origin),
-            format=_folded(version.format),
-            precisions=set(version.precision) or None,
-            tags={tag_text(key, value) for key, value in version.tags.items()} or None,
-        )
+def is_inline(tags: Mapping[str, str]) -> bool:
+    """Whether a record has room for these tags."""
+    return tags_size(tags) <= INLINE_BYTES
 
 
-def _folded(text: str | None) -> str | None:
-    return text.casefold() if text else None
+def record_of(kept: ModelVersion | RegisteredModel) -> str:
+    """What is kept of it in one text: all, but for tags that are too many."""
+    return (kept if is_inline(kept.tags) else kept.model_copy(update={"tags": {}})).model_dump_json()
 
 
 class EventItem(Model):

@@ -12,19 +12,29 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import and_, or_
-from typing import Any
 
 from pynamodb.expressions.condition import Condition
 
 from chalicelib.registry.access import Access
 from chalicelib.registry.models import PRECISIONS, Filters, ModelVersion, Page
-from chalicelib.store.keys import CATALOG_SHARDS, META, model_key, project_digest, project_key, shard_key, tag_text
-from chalicelib.store.schema import CatalogItem, VersionItem
-from chalicelib.store.transactions import Busy, RawItem, Retry, transient_errors_as_busy
+from chalicelib.store.batches import MAX_BATCH_KEYS, Batches
+from chalicelib.store.keys import (
+    CATALOG_SHARDS,
+    META,
+    MORE_TAGS,
+    model_key,
+    project_digest,
+    project_key,
+    shard_key,
+    tag_text,
+)
+from chalicelib.store.schema import VersionItem
+from chalicelib.store.transactions import RawItem, Retry, transient_errors_as_busy
+from chalicelib.store.version_records import version_of
+from chalicelib.store.version_rows import CatalogItem
 
 MAX_QUERIES = 64
 MAX_SECONDS = 15
-MAX_BATCH_KEYS = 100
 # A Lambda function may answer 6 MB, in which the page stands as JSON inside JSON.
 MAX_PAGE_BYTES = 5_000_000
 EXTRA_BYTES_PER_VERSION = 1_024
@@ -69,22 +79,30 @@ class Search:
     def __init__(self, retry: Retry, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._retry = retry
         self._threads = ThreadPoolExecutor(CATALOG_SHARDS, thread_name_prefix="shard")
+        self._batches = Batches(retry, self._threads)
         self._monotonic = monotonic
 
     def __call__(self, filters: Filters, limit: int, after: str | None, within: Access) -> Page:
         if not precisions_like(filters.precision):
             return Page(versions=(), after=None)
         condition = condition_of(filters, within.name_prefixes)
-        positions, go_on = self._positions(partitions_of(within), condition, limit, after or NEWEST)
+        positions, go_on = self._positions(partitions_of(within, filters.is_hidden), condition, limit, after or NEWEST)
         versions, cut_at = self._versions(positions)
-        # A version may have moved since its row was read.
-        seen = tuple(version for version in versions if within.sees(version.qualified_name))
+        # A version may have moved since its row was read, and a row may not have all of its tags.
+        seen = tuple(
+            version
+            for version in versions
+            if within.sees(version.qualified_name) and filters.tags.items() <= version.tags.items()
+        )
         return Page(versions=seen, after=cut_at or go_on)
 
     def versions(self, model_ids: Sequence[str]) -> Sequence[ModelVersion]:
         """Those that there are, in this order."""
         records = self._records(model_ids)
-        return [ModelVersion.model_validate_json(records[id_]) for id_ in model_ids if id_ in records]
+        raw = [records[id_] for id_ in model_ids if id_ in records]
+        has_calls = any("tag_pieces" in one for one in raw)
+        found = self._threads.map(self._version, raw) if has_calls else map(self._version, raw)
+        return [version for version in found if version]
 
     def _positions(
         self, partitions: Sequence[str], condition: Condition | None, limit: int, after: str
@@ -126,50 +144,41 @@ class Search:
             ids = {position: position.partition("#")[2] for position in positions[start : start + wave]}
             records = self._records(list(ids.values()))
             for position, record in ((position, records[id_]) for position, id_ in ids.items() if id_ in records):
-                version = ModelVersion.model_validate_json(record)
-                if version.position != position:
+                version = self._version(record)
+                if version is None or version.position != position:
                     continue
-                size_bytes += len(json.dumps(record)) + EXTRA_BYTES_PER_VERSION
+                told = version.model_dump_json() if "tag_pieces" in record else record["record"]["S"]
+                size_bytes += len(json.dumps(told)) + EXTRA_BYTES_PER_VERSION
                 if size_bytes > MAX_PAGE_BYTES and versions:
                     return versions, versions[-1].position
                 versions.append(version)
         return versions, None
 
-    def _records(self, ids: Sequence[str]) -> dict[str, str]:
-        batches = [ids[at : at + MAX_BATCH_KEYS] for at in range(0, len(ids), MAX_BATCH_KEYS)]
-        return {
-            item["pk"]["S"].partition("#")[2]: item["record"]["S"]
-            for items in self._threads.map(self._read_batch, batches)
-            for item in items
-            if "record" in item
-        }
+    def _version(self, raw: RawItem) -> ModelVersion | None:
+        """The version of an item; None if it has gone. With tags beside it that costs a call, more if they change."""
+        if "tag_pieces" not in raw:
+            return ModelVersion.model_validate_json(raw["record"]["S"])
 
-    def _read_batch(self, ids: Sequence[str]) -> list[RawItem]:
-        """The items of these versions and tombstones, in any order. What DynamoDB leaves out is asked for again."""
-        table = VersionItem._get_connection()
-        pending: list[Any] = [{"pk": model_key(id_), "sk": META} for id_ in ids]
-        items: list[RawItem] = []
-
-        def read(_: int) -> list[RawItem]:
-            nonlocal pending
+        def read(number: int) -> ModelVersion | None:
             with transient_errors_as_busy():
-                answer = table.batch_get_item(pending, consistent_read=True)
-            items.extend(answer["Responses"].get(table.table_name, []))
-            left_out = answer.get("UnprocessedKeys", {}).get(table.table_name, {}).get("Keys", [])
-            pending = [{"pk": key["pk"]["S"], "sk": key["sk"]["S"]} for key in left_out]
-            if pending:
-                raise Busy("UnprocessedKeys")
-            return items
+                pk = raw["pk"]["S"]
+                item = VersionItem.get(pk, META, consistent_read=True) if number else VersionItem.from_raw_data(raw)
+            return version_of(item) if item.record else None
 
         return self._retry(read)
 
+    def _records(self, ids: Sequence[str]) -> dict[str, RawItem]:
+        """The items of these versions, but for tombstones."""
+        items = self._batches([(model_key(id_), META) for id_ in ids])
+        return {pk.partition("#")[2]: item for (pk, _), item in items.items() if "record" in item}
 
-def partitions_of(within: Access) -> list[str]:
+
+def partitions_of(within: Access, is_hidden: bool = False) -> list[str]:
     """What has to be read of the catalogue: only the rows of these projects, where access is limited to some."""
     if within.projects is None:
-        return [shard_key(number) for number in range(CATALOG_SHARDS)]
+        return [shard_key(number, is_hidden) for number in range(CATALOG_SHARDS)]
     digests = (project_digest(project.id, project.name) for project in within.projects)
-    return [project_key(digest) for digest in dict.fromkeys(digests) if digest]
+    return [project_key(digest, is_hidden) for digest in dict.fromkeys(digests) if digest]
 
 
 def _behind(found: Sequence[str], frontier: str) -> str:
@@ -202,7 +211,10 @@ def condition_of(filters: Filters, name_prefixes: Sequence[str] | None = None) -
     if filters.precision is not None:
         stated = precisions_like(filters.precision)
         conditions.append(reduce(or_, (CatalogItem.precisions.contains(precision) for precision in stated)))
-    conditions += [CatalogItem.tags.contains(tag_text(key, value)) for key, value in filters.tags.items()]
+    conditions += [
+        CatalogItem.tags.contains(tag_text(key, value)) | CatalogItem.tags.contains(MORE_TAGS)
+        for key, value in filters.tags.items()
+    ]
     return reduce(and_, conditions) if conditions else None
 
 

@@ -15,12 +15,13 @@ from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change, Event
 from chalicelib.registry.errors import NO_SUCH_UPLOAD, NotFound, UploadClosed
 from chalicelib.registry.models import Head, ModelVersion, Placement, time_text
+from chalicelib.registry.registered_models import renamed_as
 from chalicelib.registry.uploads import EXPIRY, Upload, UploadState
 from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.keys import META, SWEEP, UPLOADS, claim_key, due_key, model_key, name_key, upload_key
-from chalicelib.store.placing import Placing, read_items
+from chalicelib.store.model_records import item_of, touch
+from chalicelib.store.placing import Placing, read_items, within
 from chalicelib.store.schema import (
-    CatalogItem,
     ClaimItem,
     EventItem,
     NameItem,
@@ -32,6 +33,8 @@ from chalicelib.store.schema import (
     is_unused,
 )
 from chalicelib.store.transactions import LostRace, Retry, Transaction, transient_errors_as_busy
+from chalicelib.store.version_records import put_version
+from chalicelib.store.version_rows import enlist
 
 REMEMBERED = timedelta(days=30)  # how long an upload can be asked for after its end
 ENDINGS = {
@@ -191,24 +194,24 @@ class DynamoUploads:
         self, upload: Upload, version: ModelVersion, by: Actor, event_id: str, is_contended: bool
     ) -> Prepared[ModelVersion]:
         """The version in place of the hold. Its precisions may be other than were claimed: the archive told them."""
-        head, counter = self._held(upload)
-        at = version.published_at
-        number = self._placing.reserve(version, upload.rm_id) if is_contended else counter + 1
-        placement = Placement(rm_id=upload.rm_id, number=number, is_new_registered_model=False, head=head)
+        held, name = self._held(upload)
+        head, at = held.head, version.published_at
+        version = renamed_as(version, name.inline_model())
+        placement = within(name, int(name.counter) + 1, head)
+        if is_contended:
+            placement = placement.model_copy(update={"number": self._placing.reserve(version, upload.rm_id)})
         version = version.placed(placement)
         change = Change.between(Action.VERSION_REGISTERED, None, version, by, at, event_id)
         event = change.after(model_key(version.id), head)
         tx = Transaction(self._connection)
-        tx.put("record", VersionItem.of(version, event), condition=is_at(head) & (VersionItem.upload == upload.id))
-        for row in CatalogItem.rows_of(version):
-            tx.put("catalog", row)
-        tx.put("event", EventItem.of(event), condition=EventItem.pk.does_not_exist())
+        put_version(tx, "record", version, event, is_at(head) & (VersionItem.upload == upload.id))
+        enlist(tx, version)
         self._claim(tx, upload, version, at, is_contended)
-        self._placing.number(tx, version, number)
+        self._placing.number(tx, version, placement.number)
         if is_contended:
-            tx.check("name", NameItem, name_key(version), META, condition=NameItem.rm_id == upload.rm_id)
+            touch(tx, version, upload.rm_id, at)
         else:
-            self._placing.count(tx, version, placement)
+            self._placing.count(tx, version, placement, at)
         done = upload.ended(UploadState.COMPLETED)
         tx.put("upload", UploadItem.of(done, at + REMEMBERED), condition=_is_open(at))
         return Prepared(version, tx, event.seq)
@@ -224,15 +227,20 @@ class DynamoUploads:
         tx.delete("held claim", ClaimItem(held, META), condition=ClaimItem.upload == upload.id)
         tx.put("claim", claim, condition=ClaimItem.pk.does_not_exist())
 
-    def _held(self, upload: Upload) -> tuple[Head, int]:
-        """The newest event of the id that the upload holds, and the highest number of its registered model."""
+    def _held(self, upload: Upload) -> tuple[VersionItem, NameItem]:
+        """The hold of an upload, and its registered model, wherever that is by now. Raises UploadClosed without it."""
         keys = [(model_key(upload.draft.id), META), (name_key(upload.draft), META)]
         with transient_errors_as_busy():
             found = {item.pk: item for item in read_items(keys)}
         held, name = found.get(keys[0][0]), found.get(keys[1][0])
-        if not isinstance(held, VersionItem) or held.upload != upload.id or not isinstance(name, NameItem):
+        if not isinstance(held, VersionItem) or held.upload != upload.id:
             raise LostRace("the upload has ended")
-        return held.head, int(name.counter)
+        if isinstance(name, NameItem) and name.rm_id == upload.rm_id:
+            return held, name
+        try:
+            return held, item_of(upload.rm_id)
+        except NotFound as exc:
+            raise UploadClosed("without its registered model", "that was deleted meanwhile") from exc
 
     def _ending(
         self, upload: Upload, ended: Upload, by: Actor, at: datetime, event_id: str

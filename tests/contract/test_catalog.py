@@ -194,7 +194,7 @@ def test_a_change_into_a_taken_claim_is_refused(catalog: Catalog, publish: Publi
 def test_a_deleted_version_is_gone_and_its_claim_is_free(catalog: Catalog, publish: Publish, clock: Clock) -> None:
     version = publish()
 
-    assert catalog.remove(version.id, BOB, clock()) == version
+    assert catalog.remove(version.id, BOB, clock()) == (version, version.file.key)
 
     for again in (lambda: catalog.version(version.id), lambda: catalog.remove(version.id, BOB, clock())):
         with pytest.raises(NotFound):
@@ -283,3 +283,13 @@ def test_filters_are_literal_and_all_must_hold(
     found = catalog.search(Filters(**(bound | asked)), 1000).versions
 
     assert (version in found) == is_found
+
+
+def test_what_is_elsewhere_is_found_by_who_asks_for_that(catalog: Catalog, publish: Publish, unique: str) -> None:
+    publish(tags={"of": unique})
+
+    here = catalog.search(Filters(tags={"of": unique}), 10)
+    elsewhere = catalog.search(Filters(tags={"of": unique}, artifact="external"), 10)
+
+    assert len(here.versions) == 1
+    assert elsewhere.versions == ()

@@ -159,6 +159,16 @@ PARTS = {"digests": {"1": DIGEST}}
 WANTED = {"models": [{"id": "65dc00000000000000000001", "group_id": "65dc00000000000000000002"}]}
 SYNC = {"dry_run": True, "full": False}
 COMPLETION = {"parts": [{"number": 1, "etag": "e", "digest": DIGEST}], "sha256": "0" * 64}
+# What the calls of MLflow's clients state, all together: a call leaves alone what it does not know.
+TAGS = [{"key": "team", "value": "vision"}]
+MLFLOW = {
+    "name": "detector", "new_name": "segmenter", "version": "1", "source": "s3://bucket/model", "description": "x",
+    "tags": TAGS, "key": "team", "value": "1", "alias": "champion", "stage": "Staging", "stages": ["None"],
+    "filter": "name LIKE 'det%' AND tags.team = 'vision'", "order_by": ["name DESC"], "max_results": 10,
+    "experiment_id": "0", "experiment_ids": ["0"], "experiment_name": "Default", "run_id": "0" * 32, "params": TAGS,
+    "metrics": [{"key": "loss", "value": 0.5, "timestamp": 1, "step": 0}], "timestamp": 1, "metric_key": "loss",
+    "models": [{"model_id": "m-0", "step": 0}], "path": "model/MLmodel", "size": 3, "num_parts": 1,
+}  # fmt: skip
 
 
 def as_json(value: Any) -> bytes:

@@ -5,6 +5,7 @@ the service; every line that is logged is as docs/log-lines.schema.json says.
 """
 
 import base64
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import app
+from chalicelib.surfaces.mlflow.routes import mlflow
 from tests.conftest import create_audit_bucket
 from tests.fuzz.conftest import fuzzed, tally
 from tests.fuzz.strategies import (
@@ -22,6 +24,7 @@ from tests.fuzz.strategies import (
     FIELDS,
     GOOD_TOKEN,
     KNOWN_ID,
+    MLFLOW,
     PARTS,
     SYNC,
     TOKEN,
@@ -50,6 +53,8 @@ ROUTES = sorted(
     for method, route in methods.items()
     if not route.view_name.startswith("method_not_allowed")
 )
+MLFLOW_CALLS = sorted((call.method, f"/api/{call.path}") for call in mlflow.calls)
+MLFLOW_STATUSES = {200, 307, 400, 401, 403, 404, 405, 409, 413, 501}
 PAGED = ["/models", "/registered-models", f"/models/{KNOWN_ID}/manifest"]
 JSON_OF = {
     ("POST", "/uploads"): UPLOAD,
@@ -113,11 +118,19 @@ class Lambda:
         with captured() as self.lines:
             answer: Json = app(asked.event(), Context())
         status = answer["statusCode"]
+        if asked.path.startswith(("/api/", "/ajax-api/")):
+            assert status in MLFLOW_STATUSES, self.lines
+            assert status < 400 or json.loads(answer["body"])["error_code"]
+            return self._logged(answer)
         assert status < 500 or (status == 503 and (asked.method, asked.path) in NOT_CONFIGURED), self.lines
         if asked.path != "/{proxy+}":
             told = self._document["paths"][asked.path][asked.method.lower()]["responses"]
             assert str(status) in told
-        assert [line["status"] for line in self.lines if line.get("message") == "request"] == [status]
+        return self._logged(answer)
+
+    def _logged(self, answer: Json) -> Json:
+        told = [line["status"] for line in self.lines if line.get("message") == "request"]
+        assert told == [answer["statusCode"]]
         assert all(re.fullmatch(r"[ -~]*", str(value)) for value in answer["headers"].values())
         return answer
 
@@ -193,6 +206,21 @@ def test_a_repeated_request_is_answered_alike_or_refused(ask, key, sent):
 
     tally("Idempotency-Key", str(first))
     assert first == second
+
+
+@fuzzed(0.1)
+@given(st.sampled_from(MLFLOW_CALLS), json_bodies(MLFLOW), queries(sorted(MLFLOW)), st.lists(ids | texts, min_size=1))
+def test_a_call_of_mlflow_is_answered_or_refused(ask, call, sent, query, parts):
+    method, path = call
+    for part in parts:
+        path = re.sub(r"{\w+\+?}", lambda _, part=part: part, path, count=1)
+    asked = Asked(method, "/api/{proxy+}", {"proxy": path.removeprefix("/api/")})
+    if method == "GET":
+        asked.query = query
+    else:
+        asked.body, asked.headers = sent[0], {"Content-Type": sent[1]}
+
+    tally("MLflow", str(ask(asked)["statusCode"]))
 
 
 @pytest.mark.parametrize("access", ["token"])

@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
+from chalicelib.registry.errands import Errand
+from chalicelib.registry.errors import Unavailable
+from chalicelib.registry.keeping import Owners
 from chalicelib.registry.models import ModelVersion
 from chalicelib.registry.service import Registry
 from chalicelib.registry.sweeping import Sweeper, Swept
 from chalicelib.registry.uploading import Uploading
 from chalicelib.registry.uploads import Part, StatedFile, Upload
 from chalicelib.store.catalog import DynamoCatalog
+from chalicelib.store.makings import DynamoMakings
 from chalicelib.store.transactions import Retry
+from chalicelib.store.trees import DynamoTrees
 from tests.conftest import ALICE, ARCHIVE, Announced, Clock, draft, parcel, ulids
 from tests.invariants import check_invariants
 from tests.memory import MemoryBlobs, digest_of, etag_of
@@ -33,6 +38,19 @@ class ShiftingClock(Clock):
 
 
 @dataclass
+class Errands:
+    """A queue of errands that nobody works on; `is_down` makes it fail."""
+
+    queued: list[Errand] = field(default_factory=list)
+    is_down: bool = False
+
+    def queue(self, errand: Errand) -> None:
+        if self.is_down:
+            raise Unavailable("The queue does not answer.")
+        self.queued.append(errand)
+
+
+@dataclass
 class Bench:
     """The services on one set of stores, and a publisher's side of an upload."""
 
@@ -40,6 +58,7 @@ class Bench:
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     announced: Announced = field(default_factory=Announced)
     unexpected: list[Exception] = field(default_factory=list)
+    errands: Errands = field(default_factory=Errands)
 
     def __post_init__(self) -> None:
         new_ulid = ulids()
@@ -48,7 +67,11 @@ class Bench:
         self.catalog = DynamoCatalog("RegistryTable", "EventsTable", new_ulid, retry)
         self.uploading = Uploading(self.catalog, self.blobs, self.clock, new_ulid, self.announced)
         self.registry = Registry(self.catalog, self.blobs, self.clock, new_ulid, self.announced)
-        self.sweeper = Sweeper(self.catalog, self.uploading, self.blobs, self.clock, self.unexpected.append)
+        keeping = Owners(self.catalog, self.blobs, DynamoTrees(self.clock, retry), DynamoMakings(retry))
+        self.sweeper = Sweeper(
+            *(self.catalog, self.uploading, self.blobs, keeping),
+            *(lambda: self.errands, self.clock, self.unexpected.append),
+        )
         self.check: Callable[..., list[ModelVersion]] = partial(check_invariants, objects=self.blobs.objects)
 
     def open(self, name: str = "cat", version: str = "v1", content: bytes = ARCHIVE, **fields: Any) -> Upload:

@@ -22,6 +22,7 @@ from tests.conftest import ALICE, ulids
 from tests.store.conftest import Bench
 
 ONE_BY_ONE = Limits(items=1, subjects=1, chain_events=1, threads=1)
+OF_VERSIONS = ("MODEL#", "HELD#", "CATALOG#", "PROJECT#", "EXTERNAL", "SEARCH-VERSIONS")
 Item = dict[str, Any]
 
 
@@ -34,6 +35,11 @@ class Visit:
     @property
     def findings(self) -> list[Finding]:
         return [finding for report in self.reports for finding in report.findings]
+
+    @property
+    def of_versions(self) -> list[tuple[Kind, str]]:
+        """Kinds and subjects of what was found of versions and of what belongs to them."""
+        return [(one.kind, one.subject) for one in self.findings if one.subject.startswith(OF_VERSIONS)]
 
     @property
     def kinds(self) -> list[Kind]:

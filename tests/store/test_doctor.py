@@ -9,11 +9,14 @@ import pytest
 from moto.backends import get_backend
 
 from chalicelib.registry.doctor import Kind
-from chalicelib.registry.models import Filters, time_text
+from chalicelib.registry.models import Filters, ModelVersion, time_text
+from chalicelib.registry.tracking import RunStatus
 from chalicelib.registry.uploads import UploadState
 from chalicelib.store.keys import (
+    changed_key,
     claim_key,
     due_key,
+    exact_name_key,
     exposed_name_key,
     listed_key,
     model_key,
@@ -27,9 +30,11 @@ from chalicelib.store.keys import (
     upload_key,
 )
 from chalicelib.store.schema import ClaimItem
-from tests.conftest import create_tables
+from chalicelib.store.search_rows import MODELS_BY_NAME, VERSIONS_BY_CHANGE
+from tests.conftest import ALICE, create_tables
 from tests.store.conftest import Bench
 from tests.store.doctor_stage import Item, Stage, Visit
+from tests.store.tracking_stage import TrackingStage, metric
 
 OTHER = {"S": "another-model-00000"}
 
@@ -118,6 +123,11 @@ def catalogue_row(stage: Stage) -> tuple[str, str]:
     return shard_key(shard_of(stage.second.id)), stage.second.position
 
 
+def version_row(stage: Stage, version: ModelVersion | None = None) -> tuple[str, str]:
+    version = version or stage.second
+    return VERSIONS_BY_CHANGE, changed_key(version.last_changed_at, version.id)
+
+
 def project_row(stage: Stage) -> tuple[str, str]:
     return f"PROJECT#{project_digest('p1', 'Project One')}", stage.placed.position
 
@@ -162,6 +172,22 @@ def a_project_row_is_gone(stage: Stage) -> None:
 @damaged(Kind.PROJECT_ROW, subject=placed)
 def a_project_row_is_out_of_date(stage: Stage) -> None:
     stage.set(*project_row(stage), version={"S": "v1"})
+
+
+@damaged(Kind.VERSION_ROW, subject=second)
+def a_row_by_last_change_is_gone(stage: Stage) -> None:
+    stage.remove(*version_row(stage))
+
+
+@damaged(Kind.VERSION_ROW, subject=placed)
+def a_row_by_last_change_of_a_project_has_other_tags(stage: Stage) -> None:
+    pk, sk = version_row(stage, stage.placed)
+    stage.set(f"{pk}#{project_digest('p1', 'Project One')}", sk, tags={"SS": ["a"]})
+
+
+@damaged(Kind.NUMBER_ROW, subject=second)
+def a_number_row_says_another_stage(stage: Stage) -> None:
+    stage.set(cats(stage), number_key(stage.second.number), stage={"S": "Production"})
 
 
 @damaged(Kind.NUMBER_ROW, subject=sent)
@@ -228,6 +254,7 @@ def a_number_was_given_twice(stage: Stage) -> None:
     edited = stage.second.model_copy(update={"number": 1, "aliases": ("stable",)})
     stage.remove(cats(stage), number_key(stage.second.number))
     stage.set(second(stage), record={"S": edited.model_dump_json()})
+    stage.set(*version_row(stage), number={"N": "1"})
     record = json.loads(stage.item(name_key(stage.first))["record"]["S"])
     stage.set(name_key(stage.first), record={"S": json.dumps({**record, "aliases": {"stable": 1}})})
 
@@ -320,6 +347,17 @@ def the_row_of_a_registered_model_leads_to_another(stage: Stage) -> None:
 def a_registered_model_is_not_listed_in_its_project(stage: Stage) -> None:
     names = f"NAMES#{project_digest('p1', 'Project One')}"
     stage.remove(names, listed_key("Project One.dog", stage.placed.rm_id))
+
+
+@damaged(Kind.SEARCH_ROW, subject=cats)
+def a_registered_model_is_not_found_by_its_name(stage: Stage) -> None:
+    stage.remove(MODELS_BY_NAME, exact_name_key("cat", stage.first.rm_id))
+
+
+@damaged(Kind.STRAY_SEARCH_ROW, subject=lambda stage: f"{MODELS_BY_NAME} / tac?{stage.first.rm_id}")
+def a_registered_model_is_found_by_another_name_too(stage: Stage) -> None:
+    row = stage.item(MODELS_BY_NAME, exact_name_key("cat", stage.first.rm_id))
+    stage.put({**row, "sk": {"S": exact_name_key("tac", stage.first.rm_id)}})
 
 
 @damaged(Kind.CLAIM, subject=cats)
@@ -429,6 +467,11 @@ def a_version_that_was_deleted_is_listed(stage: Stage) -> None:
 @damaged(Kind.STRAY_PROJECT_ROW, subject=lambda stage: f"PROJECT#other / {stage.placed.position}")
 def a_version_is_listed_in_another_project_too(stage: Stage) -> None:
     stage.put({**stage.item(*project_row(stage)), "pk": {"S": "PROJECT#other"}})
+
+
+@damaged(Kind.STRAY_VERSION_ROW, subject=lambda stage: f"{VERSIONS_BY_CHANGE} / 000000000000001#{stage.second.id}")
+def a_version_is_listed_by_a_change_before_its_last(stage: Stage) -> None:
+    stage.put({**stage.item(*version_row(stage)), "sk": {"S": f"000000000000001#{stage.second.id}"}})
 
 
 @damaged(Kind.STRAY_NUMBER_ROW, subject=lambda stage: f"{cats(stage)} / V#0000000077")
@@ -644,9 +687,9 @@ def normal(items: list[Item]) -> list[Item]:
 def test_every_kind_of_finding_is_tried():
     tried = {kind for damage in DAMAGES.values() for kind in damage.kinds}
 
-    # These have tests of their own, below and, of what is kept of Geti, in test_geti_doctor.py.
-    of_geti = {Kind.DUE_ROW, Kind.STRAY_DUE_ROW}
-    assert set(Kind) - tried - of_geti == {Kind.UNREADABLE, Kind.UNJUDGED, Kind.REGISTERED_MODEL, Kind.STRAY_HOLD}
+    # These have tests of their own, below and, of what is kept of Geti and for MLflow, in files of their own.
+    elsewhere = {Kind.DUE_ROW, Kind.STRAY_DUE_ROW, Kind.TREE, Kind.STRAY_TAGS}
+    assert set(Kind) - tried - elsewhere == {Kind.UNREADABLE, Kind.UNJUDGED, Kind.REGISTERED_MODEL, Kind.STRAY_HOLD}
 
 
 # --- Where one look is not enough
@@ -730,6 +773,7 @@ def test_rows_of_a_version_that_was_lost_stay(stage: Stage):
             ("stray_catalogue_row", " / ".join(catalogue_row(stage))),
             ("stray_claim", claim_of(stage.second)),
             ("stray_number_row", f"{cats(stage)} / {number_key(stage.second.number)}"),
+            ("stray_version_row", " / ".join(version_row(stage))),
         ]
     )
     assert not any(one.safe or one.repaired for one in visit.findings)
@@ -750,6 +794,7 @@ def test_rows_of_a_registered_model_that_was_lost_stay(stage: Stage):
         Kind.STRAY_CLAIM,
         Kind.STRAY_NAME_POINTER,
         Kind.STRAY_NAMES_ROW,
+        Kind.STRAY_SEARCH_ROW,
     }
     assert visit.kinds.count(Kind.REGISTERED_MODEL) == 3
     assert not any(one.safe or one.repaired for one in visit.findings)
@@ -773,7 +818,7 @@ def test_a_version_in_another_registered_model_than_its_name_has_is_told(stage: 
 
 
 def test_data_from_before_there_were_lists_of_projects_is_completed(stage: Stage):
-    old = [*stage.rows("PROJECT#"), *stage.rows("NAMES#")]
+    old = [*stage.rows("PROJECT#"), *stage.rows("NAMES#"), *stage.rows(VERSIONS_BY_CHANGE)]
     for pk, sk in old:
         stage.remove(pk, sk)
     for pk, sk in [*stage.rows("CATALOG#"), *stage.rows("NAMES")]:
@@ -781,8 +826,9 @@ def test_data_from_before_there_were_lists_of_projects_is_completed(stage: Stage
 
     visit = stage.visit(repair=True)
 
-    assert len(old) == 3
-    assert set(visit.kinds) == {Kind.PROJECT_ROW, Kind.PROJECT_NAMES_ROW, Kind.CATALOGUE_ROW, Kind.NAMES_ROW}
+    assert len(old) == 8
+    rows_of_versions = {Kind.PROJECT_ROW, Kind.CATALOGUE_ROW, Kind.VERSION_ROW}
+    assert set(visit.kinds) == {*rows_of_versions, Kind.PROJECT_NAMES_ROW, Kind.NAMES_ROW}
     assert all(one.repaired for one in visit.findings)
     assert stage.visit().findings == []
     versions = stage.bench.check()
@@ -808,6 +854,7 @@ ROWS: dict[str, Callable[[Stage], tuple[str, str]]] = {
     "a number": lambda stage: (cats(stage), number_key(2)),
     "a name": lambda stage: ("NAMES", listed_key("cat", stage.first.rm_id)),
     "a catalogue row": catalogue_row,
+    "a row by last change": version_row,
     "a claim": lambda stage: (claim_of(stage.second), "META"),
     "a claim of an upload": lambda stage: (claim_key(stage.small.rm_id, stage.small.draft), "META"),
     "an exposed name": lambda stage: (exposed_name_key("cat"), "META"),
@@ -875,3 +922,25 @@ def test_items_at_strange_places_are_findings_and_no_crash(stage: Stage):
     assert stage.unexpected == []
     kept = [item for item in stage.items() if (item["pk"]["S"], item["sk"]["S"]) not in STRANGE_PLACES]
     assert normal(kept) == normal(before)
+
+
+def test_what_is_tracked_is_judged_by_its_trail(stage: Stage) -> None:
+    tracking = TrackingStage()
+    experiment = tracking.experiments.create("trial", {"a": "1"}, ALICE)
+    run, model = tracking.run(experiment.id), tracking.logged(experiment.id)
+    tracking.tracking.log_batch(run.id, ALICE, [metric(0.5)], [("depth", "3")], [("note", "good")])
+    tracking.tracking.update_run(run.id, ALICE, RunStatus.FINISHED, 5)
+    assert stage.visit().findings == []
+
+    first = stage.item(run.subject, "000000000001", "EventsTable")
+    stage.set(run.subject, seq={"N": "1"}, digest=first["digest"])
+    stage.set(model.subject, record={"S": "{}"})
+    stage.remove(experiment.subject, "000000000001", "EventsTable")
+    visit = stage.visit(repair=True)
+
+    assert {(finding.kind, finding.subject) for finding in visit.findings} == {
+        (Kind.CHAIN_BROKEN, run.subject),
+        (Kind.UNREADABLE, model.subject),
+        (Kind.CHAIN_BROKEN, experiment.subject),
+    }
+    assert not any(finding.repaired for finding in visit.findings)

@@ -11,6 +11,7 @@ import pytest
 
 from chalicelib.geti.importing import Imported
 from chalicelib.geti.states import ItemState, Order, Outcome
+from chalicelib.registry.keeping import Owners
 from chalicelib.registry.sweeping import Sweeper
 from chalicelib.registry.uploading import Uploading
 from chalicelib.registry.uploads import PART_BYTES
@@ -18,10 +19,13 @@ from chalicelib.store.blobs import S3Blobs
 from chalicelib.store.catalog import DynamoCatalog
 from chalicelib.store.geti import DynamoSync
 from chalicelib.store.imports import DynamoImports
+from chalicelib.store.makings import DynamoMakings
 from chalicelib.store.transactions import Retry
+from chalicelib.store.trees import DynamoTrees
 from tests.geti_importing import M1, SERVER, ImportStage
 from tests.geti_stage import PACKAGE, group, model_id, openvino, package, trained
 from tests.invariants import check_invariants
+from tests.store.conftest import Errands
 from tests.store.faults import Crash, nothing, watched_calls
 
 CALLS = 17  # of one import; more would be noticed here
@@ -42,7 +46,11 @@ class StoredStage(ImportStage):
     def sweep(self) -> None:
         uploading = Uploading(self.catalog, self.blobs, self.clock, self.new_ulid, self.announced)
         long_after = datetime(2100, 1, 1, tzinfo=UTC)
-        Sweeper(self.catalog, uploading, self.blobs, lambda: long_after, self.bugs.append).sweep(lambda: True)
+        keeping = Owners(self.catalog, self.blobs, DynamoTrees(lambda: long_after), DynamoMakings())
+        sweeper = Sweeper(
+            *(self.catalog, uploading, self.blobs, keeping, Errands, lambda: long_after, self.bugs.append)
+        )
+        sweeper.sweep(lambda: True)
 
 
 @pytest.fixture

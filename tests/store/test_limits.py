@@ -11,7 +11,7 @@ from chalicelib.registry.granting import Granting
 from chalicelib.registry.models import Changes, Filters
 from chalicelib.registry.registered_models import RegisteredModel, RegisteredModelChanges
 from chalicelib.registry.uploads import StatedFile, Upload
-from chalicelib.store import registered_models
+from chalicelib.store import listing
 from tests.conftest import ALICE, draft, parcel
 from tests.store.conftest import Bench
 from tests.store.faults import nothing, watched_calls
@@ -77,9 +77,9 @@ def test_a_list_that_is_too_long_to_read_at_once_goes_on_and_names_nothing_hidde
     for name in ("atlas-1-hidden", "atlas-2-hidden", "edge-cat", "falcon-hidden", "rim-dog", "zebra-1-hidden"):
         bench.register(name)
     # As if a megabyte held two rows, and a request might read one.
-    read = registered_models.ListedItem._get_connection().query
-    connection = type(registered_models.ListedItem._get_connection())
-    monkeypatch.setattr(registered_models, "MAX_QUERIES", 1)
+    read = listing.ListedItem._get_connection().query
+    connection = type(listing.ListedItem._get_connection())
+    monkeypatch.setattr(listing, "MAX_QUERIES", 1)
     monkeypatch.setattr(connection, "query", lambda _, *args, **options: read(*args, **options | {"limit": 2}))
     positions: list[str] = []
 
@@ -93,6 +93,20 @@ def test_a_list_that_is_too_long_to_read_at_once_goes_on_and_names_nothing_hidde
 
     assert found == ["edge-cat", "rim-dog"]
     assert not any("hidden" in position for position in positions)
+
+
+def test_a_list_that_goes_on_repeats_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is hidden may begin as what is seen does: to tell little of it is not to go back behind that."""
+    names = ["edge-cameras-1", "edge-cameras-2"]
+    for name in (*names, "edge-cameras-3"):
+        bench.register(name)
+    read = listing.ListedItem._get_connection().query
+    connection = type(listing.ListedItem._get_connection())
+    monkeypatch.setattr(listing, "MAX_QUERIES", 1)
+    monkeypatch.setattr(connection, "query", lambda _, *args, **options: read(*args, **options | {"limit": 3}))
+    bench.register("z")
+
+    assert [model.name for model in listed(bench, Access(name_prefixes=tuple(names)), 10)] == names
 
 
 def test_a_limited_publisher_renames_nothing_out_of_its_names(bench: Bench) -> None:

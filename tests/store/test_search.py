@@ -12,8 +12,9 @@ from chalicelib.registry.access import EVERYWHERE
 from chalicelib.registry.models import Filters, ModelVersion, Page
 from chalicelib.registry.service import Registry
 from chalicelib.store import search
-from chalicelib.store.schema import CatalogItem, VersionItem
+from chalicelib.store.schema import VersionItem
 from chalicelib.store.transactions import Retry
+from chalicelib.store.version_rows import CatalogItem
 from tests.conftest import ALICE, draft, parcel
 from tests.store.faults import nothing, watched_calls
 from tests.unit.test_models import version

@@ -42,7 +42,7 @@ def set_alias(bench: Bench) -> None:
 
 
 # The calls to DynamoDB that each makes when nobody is in the way; S3's are counted on the emulator.
-OPERATIONS = {open_first: 2, open_next: 3, complete: 3, complete_large: 3, abort: 3, expire: 6, set_alias: 9}
+OPERATIONS = {open_first: 2, open_next: 3, complete: 3, complete_large: 3, abort: 3, expire: 6, set_alias: 5}
 
 
 @pytest.fixture

@@ -101,3 +101,34 @@ def test_differences_name_changed_fields_only() -> None:
     changed = differences(version(score=0.5, category="a"), version(score=0.7, category="a", origin="here"))
 
     assert changed == {"score": (0.5, 0.7), "origin": (None, "here")}
+
+
+def test_few_tags_are_kept_as_they_are() -> None:
+    before, after = version(tags={"a": "1", "b": "2"}), version(tags={"a": "1", "b": "3"})
+
+    assert differences(before, after) == {"tags": ({"a": "1", "b": "2"}, {"a": "1", "b": "3"})}
+
+
+def test_of_many_tags_those_are_kept_that_changed() -> None:
+    same = {f"same {number}": "x" * 50_000 for number in range(3)}
+    before = version(tags={**same, "changed": "x" * 90_000, "gone": "y"})
+    after = version(tags={**same, "changed": "x" * 90_001, "new": "z"})
+
+    had, has = differences(before, after)["tags"]
+
+    assert list(had) == ["changed", "gone"]
+    assert list(has) == ["changed", "new"]
+    assert had["changed"] != has["changed"]
+    assert had["changed"].startswith("x" * 100 + "... (90000 characters, SHA-256 ")
+    assert list(differences(None, after)["tags"][1]) == ["changed", "new", *same]
+    assert differences(None, after)["tags"][0] is None
+    assert differences(after, after) == {}
+
+
+def test_an_event_is_small_however_many_tags_changed() -> None:
+    after = version(tags={f"k{number}": "" for number in range(100_000)})
+
+    text = as_text(differences(version(), after))
+
+    assert len(text) < 150_000
+    assert '"...":"and ' in text

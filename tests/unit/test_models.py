@@ -7,13 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from chalicelib.registry.errors import InvalidInput, UnsupportedPrecision
+from chalicelib.registry.errors import InvalidInput, NotHere, UnsupportedPrecision
 from chalicelib.registry.models import (
+    MAX_LINEAGE_BYTES,
     MAX_METADATA_BYTES,
+    MAX_TAG_CHARACTERS,
     Changes,
     Draft,
+    External,
     File,
+    Filters,
     Head,
+    Lineage,
     ModelVersion,
     Placement,
     normal_precisions,
@@ -126,3 +131,77 @@ def test_positions_sort_by_time_of_publication(times: list[datetime]) -> None:
     )
 
     assert first <= second
+
+
+def test_tags_do_not_count_as_metadata() -> None:
+    Draft(name="cat", version="v1", id=ID, tags={"a": "x" * 99_000}, description="x" * 64_000).check_limits()
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"a": "x" * (MAX_TAG_CHARACTERS + 1)},
+        {str(number): "x" * MAX_TAG_CHARACTERS for number in range(10)},
+        {str(number): "\U0001f600" * 50_000 for number in range(5)},
+    ],
+    ids=["a long value", "many", "many bytes"],
+)
+def test_tags_are_limited_each_and_together(tags: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Draft(name="cat", version="v1", id=ID, tags=tags).check_limits()
+
+    assert caught.value.field == "tags"
+    assert len(str(caught.value)) < 300
+
+
+def test_a_lineage_is_limited() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        version(lineage=Lineage(source="s3://" + "x" * MAX_LINEAGE_BYTES)).check_limits()
+
+    assert caught.value.field == "source"
+
+
+LATER = NOW + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_said"),
+    [
+        (Changes(tags={"a": "b"}), False),
+        (Changes(description="new"), True),
+        (Changes(score=0.9), True),
+        (Changes(description="new", tags={"a": "b"}), True),
+        (Changes(name="dog"), True),
+    ],
+)
+def test_a_version_has_changed_when_it_says_something_else(changes: Changes, is_said: bool) -> None:
+    before = version()
+
+    after = before.edited(changes, LATER)
+
+    assert after.updated_at == LATER
+    assert after.last_changed_at == (LATER if is_said else NOW)
+    assert after.edited(Changes(tags={"c": "d"}), LATER + timedelta(hours=1)).last_changed_at == after.last_changed_at
+
+
+def test_a_version_does_not_change_before_it_did() -> None:
+    staged = version().staged("Staging", LATER).staged(None, NOW)
+
+    assert (staged.last_changed_at, staged.revision, staged.stage) == (LATER, 3, None)
+
+
+def test_what_is_elsewhere_has_no_bytes_here() -> None:
+    elsewhere = version().model_copy(update={"artifact": External(uri="s3://theirs/" + "\n" + "x" * 5_000)})
+
+    assert (elsewhere.is_hidden, elsewhere.size, elsewhere.file) == (True, 0, None)
+    with pytest.raises(NotHere, match=r"they are at s3://theirs/\?xxx") as caught:
+        elsewhere.artifact_here()
+    assert len(str(caught.value)) < 300
+
+
+def test_what_is_asked_for_as_ever_is_written_as_ever() -> None:
+    """Page tokens are bound to it."""
+    assert "artifact" not in Filters().model_dump_json()
+    assert Filters().is_empty
+    assert not Filters(artifact="external").is_empty
+    assert Filters(artifact="external").model_dump()["artifact"] == "external"

@@ -74,7 +74,9 @@ def test_others_can(alias):
 
 def test_all_of_it_together_is_limited():
     with pytest.raises(InvalidInput, match="65536 bytes"):
-        MODEL.edited(RegisteredModelChanges(tags={"k": "x" * 66_000}), NOW)
+        MODEL.edited(RegisteredModelChanges(description="x" * 66_000), NOW)
+    with pytest.raises(InvalidInput, match="1,000,000 bytes"):
+        MODEL.edited(RegisteredModelChanges(tags={f"k{number}": "x" * 100_000 for number in range(11)}), NOW)
 
 
 @pytest.mark.parametrize(

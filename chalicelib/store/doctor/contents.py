@@ -5,7 +5,7 @@ The texts of problems name attributes and fields, and repeat nothing of what the
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeGuard, TypeVar
 
@@ -20,10 +20,14 @@ from chalicelib.store.doctor.views import Key, View, in_events, in_registry
 from chalicelib.store.geti_items import geti_key, model_row_key
 from chalicelib.store.keys import from_text, model_key, name_key, registered_model_key, token_key, upload_key
 from chalicelib.store.schema import UploadItem
+from chalicelib.store.spilling import piece_key, unpacked
+from chalicelib.store.tracking_items import KINDS
 from chalicelib.store.transactions import RawItem
 
 MAX_WHOLE = 10**12 - 1  # the digits of an event's key
 MAX_PLACES = 5
+MAX_TAG_PIECES = 10
+BROKEN_TAGS = "its tags, which are beside it, are not those that it names"
 M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S", covariant=True)
 
@@ -83,6 +87,13 @@ class TokenContent:
 
 
 @dataclass(frozen=True)
+class TrackedContent:
+    """An experiment, a run or a logged model."""
+
+    head: Head
+
+
+@dataclass(frozen=True)
 class RunContent:
     """The run of a Geti server. `head` is that of the server's trail, which has no event before the first run ended."""
 
@@ -94,7 +105,8 @@ class RunContent:
 
 
 def model_at(view: View, model_id: str) -> Stored[ModelContent]:
-    return _or_lost(view, _stored(view, in_registry(model_key(model_id)), _model), model_key(model_id))
+    found = _stored(view, in_registry(model_key(model_id)), _model)
+    return _or_lost(view, _with_its_tags(view, found), model_key(model_id))
 
 
 def token_at(view: View, token_id: str) -> Stored[TokenContent]:
@@ -119,7 +131,30 @@ def geti_model_at(view: View, key: Key) -> Stored[Item]:
 
 
 def name_at(view: View, pk: str) -> Stored[NameContent]:
-    return _stored(view, in_registry(pk), _name)
+    found = _stored(view, in_registry(pk), _name)
+    if found.raw is None or found.content is None or "tag_pieces" not in found.raw:
+        return found
+    try:
+        tags = _tags_beside(view, found.key, found.raw)
+    except (Unreadable, ValueError) as exc:
+        return Stored(found.key, found.raw, problem=str(exc) if isinstance(exc, Unreadable) else BROKEN_TAGS)
+    model = found.content.model.model_copy(update={"tags": tags})
+    return replace(found, content=replace(found.content, model=model))
+
+
+def tombstone_at(view: View, rm_id: str) -> Head | None:
+    """The last event of a registered model that was deleted; None if it was not."""
+    raw = view.item(in_registry(registered_model_key(rm_id), "NAME"))
+    if raw is None or raw.get("deleted") != {"BOOL": True}:
+        return None
+    try:
+        return _head(raw)
+    except Unreadable:
+        return None
+
+
+def tracked_at(view: View, key: Key) -> Stored[TrackedContent]:
+    return _stored(view, key, _tracked)
 
 
 def registered_model(view: View, rm_id: str) -> Stored[NameContent]:
@@ -128,6 +163,8 @@ def registered_model(view: View, rm_id: str) -> Stored[NameContent]:
     found = _pointed_at(view, in_registry(subject, "NAME"))
     if _is_of(found, rm_id):
         return found
+    if tombstone_at(view, rm_id):
+        return Stored(found.key)
     first = view.item(in_events(subject, 1))
     if first is None:
         return Stored(found.key)
@@ -164,6 +201,31 @@ def _named_by(view: View, event: RawItem) -> Stored[NameContent] | None:
         return name_at(view, name_key_of(QualifiedName.model_validate(fields)))
     except (Unreadable, ValueError, TypeError, LookupError, RecursionError):
         return None
+
+
+def _with_its_tags(view: View, found: Stored[ModelContent]) -> Stored[ModelContent]:
+    """A version whose tags are beside it, whole; if they are not all there, it cannot be read."""
+    if found.raw is None or found.content is None or found.content.version is None or "tag_pieces" not in found.raw:
+        return found
+    try:
+        tags = _tags_beside(view, found.key, found.raw)
+        version = found.content.version.model_copy(update={"tags": tags})
+    except (Unreadable, ValueError) as exc:
+        return Stored(found.key, found.raw, problem=str(exc) if isinstance(exc, Unreadable) else BROKEN_TAGS)
+    return replace(found, content=replace(found.content, version=version))
+
+
+def _tags_beside(view: View, key: Key, raw: RawItem) -> dict[str, str]:
+    count, seq = whole(raw, "tag_pieces"), whole(raw, "tags_seq")
+    if not 0 < count <= MAX_TAG_PIECES:
+        raise Unreadable("its tag_pieces is out of bounds")
+    pieces = [view.item(in_registry(key.pk, piece_key(number))) for number in range(count)]
+    if any(piece is None or whole(piece, "seq") != seq for piece in pieces):
+        raise Unreadable(BROKEN_TAGS)
+    contents: list[object] = [(piece or {}).get("content", {}).get("B") for piece in pieces]
+    if not all(isinstance(content, bytes) for content in contents):
+        raise Unreadable(BROKEN_TAGS)
+    return unpacked([content for content in contents if isinstance(content, bytes)])
 
 
 def _stored(view: View, key: Key, content_of: Callable[[Key, RawItem], S]) -> Stored[S]:
@@ -206,7 +268,17 @@ def _name(key: Key, raw: RawItem) -> NameContent:
         raise Unreadable("its record is that of another id")
     if name_key_of(model) != key.pk:
         raise Unreadable("its record is that of another name")
+    if "touched_at" in raw:
+        model = model.model_copy(update={"changed_at": max(model.last_changed_at, _time(raw, "touched_at"))})
     return NameContent(_head(raw), model, whole(raw, "counter"))
+
+
+def _tracked(key: Key, raw: RawItem) -> TrackedContent:
+    kind = KINDS[key.pk.partition("#")[0] + "#"]
+    tracked = _parsed(kind, text(raw, "record"))
+    if tracked.subject != key.pk:
+        raise Unreadable("its record is that of another id")
+    return TrackedContent(_head(raw))
 
 
 def _upload(key: Key, raw: RawItem) -> UploadContent:

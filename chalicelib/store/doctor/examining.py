@@ -8,14 +8,19 @@ from chalicelib.registry.audit import BrokenChain
 from chalicelib.registry.doctor import Finding, Kind, in_words
 from chalicelib.registry.models import Frozen, Head, ModelVersion, time_text
 from chalicelib.registry.ports import Blobs
-from chalicelib.store.doctor import records, rows
+from chalicelib.store.doctor import objects, records, rows
 from chalicelib.store.doctor.chains import Piece, follow
-from chalicelib.store.doctor.contents import model_at, name_at, run_at, token_at, upload_at
+from chalicelib.store.doctor.contents import model_at, name_at, run_at, token_at, tombstone_at, tracked_at, upload_at
 from chalicelib.store.doctor.tables import MAX_READ, Tables
-from chalicelib.store.doctor.views import Diagnosis, Key, View, in_events
+from chalicelib.store.doctor.views import Diagnosis, Key, View, in_events, in_registry
 from chalicelib.store.geti_items import DUE, FAILED, MODELS, OWNED_NAMES, PROJECTS, SLOTS
-from chalicelib.store.keys import META, NAMES, TOKENS, UPLOADS, registered_model_key
+from chalicelib.store.held_items import held_key
+from chalicelib.store.keys import META, NAMES, PENDING, TOKENS, UPLOADS, registered_model_key
+from chalicelib.store.schema import TAGS
+from chalicelib.store.search_rows import MODELS_BY_CHANGE, MODELS_BY_NAME, VERSIONS_BY_CHANGE
+from chalicelib.store.tracking_items import EXPERIMENT, EXPERIMENT_NAME, EXPERIMENTS, KINDS, LOGGED_MODEL, RUN
 from chalicelib.store.transactions import RawItem
+from chalicelib.store.tree_items import FILES, TREE, TREE_UPLOADS, TreeFileItem
 
 MAX_LOOKS = 6  # until nothing more is wanted
 MAX_ATTEMPTS = 3
@@ -25,13 +30,35 @@ Judge = Callable[[View, Key], list[Diagnosis]]
 # Of pk and of sk: the beginning, which for some is all. What has no judge is right whatever it holds.
 JUDGES: Sequence[tuple[str, str, Judge | None]] = (
     ("MODEL#", META, records.judge_model),
+    ("MODEL#", TAGS, rows.judge_tags),
     ("NAME#", META, records.judge_name),
+    ("NAME#", TAGS, rows.judge_tags),
     ("UPLOAD#", META, records.judge_upload),
     ("TOKEN#", META, records.judge_token),
     ("RM#", "NAME", rows.judge_pointer_row),
     ("RM#", "V#", rows.judge_number_row),
     ("CATALOG#", "", rows.judge_catalogue_row),
     ("PROJECT#", "", rows.judge_catalogue_row),
+    ("EXTERNAL#", "", rows.judge_catalogue_row),
+    ("EXTERNAL-PROJECT#", "", rows.judge_catalogue_row),
+    (f"{VERSIONS_BY_CHANGE}#", "", rows.judge_version_row),
+    (VERSIONS_BY_CHANGE, "", rows.judge_version_row),
+    (f"{MODELS_BY_NAME}#", "", rows.judge_model_row),
+    (MODELS_BY_NAME, "", rows.judge_model_row),
+    # Hints: who reads them makes sure, and passes over what is not so any more.
+    *((pk, "", None) for pk in (f"{MODELS_BY_CHANGE}#", MODELS_BY_CHANGE, "TAGGED#")),
+    # An errand that is done, or that nobody needs, does no harm.
+    (PENDING, "", None),
+    *((pk, META, records.judge_tracked) for pk in (EXPERIMENT, RUN, LOGGED_MODEL)),
+    # What was measured, and where it is found: without an experiment, a run or a logged model nothing leads to it.
+    *((pk, "", None) for pk in (EXPERIMENT, RUN, LOGGED_MODEL, EXPERIMENT_NAME, f"{EXPERIMENTS}#", EXPERIMENTS)),
+    ("HELD#", META, rows.judge_held),
+    ("TREE#", FILES, rows.judge_tree_file),
+    # Uploads end by themselves. Without its tree a file is found, and without its seal a version.
+    *(("TREE#", sk, None) for sk in (META, TREE_UPLOADS)),
+    # What was made on demand and has gone is made again.
+    ("ZIP#", META, None),
+    ("FILES#", META, None),
     (f"{NAMES}#", "", rows.judge_names_row),
     (NAMES, "", rows.judge_names_row),
     (UPLOADS, "", rows.judge_upload_row),
@@ -92,7 +119,8 @@ class Examiner:
         """Judge an item of the registry table, and repair what is wrong, if told to. Raises Unavailable."""
         examined = Examined()
         examined.count("items")
-        examined.count(next((name for prefix, name in COUNTED.items() if key.pk.startswith(prefix)), "rows"))
+        record = next((name for prefix, name in COUNTED.items() if key.pk.startswith(prefix)), "rows")
+        examined.count(record if key.sk == META else "rows")
         judge = judge_of(key)
         if judge is None:
             return examined
@@ -174,8 +202,9 @@ class Examiner:
         if key.pk.startswith("NAME#"):
             more += self._judge_aliases(view, key)
         if version := _version_in(view, key):
-            examined.count("objects")
             more += self._judge_object(key, version, examined)
+        if judge_of(key) is rows.judge_tree_file and not diagnoses:
+            more += self._judge_tree_object(key, examined)
         head = _head_in(view, key)
         if head and all(diagnosis.kind != Kind.CHAIN_BROKEN for diagnosis in diagnoses):
             more += self._judge_chain(key, head[0], Head(), head[1], examined)
@@ -204,19 +233,37 @@ class Examiner:
             diagnoses += seen[1] if seen else []
         return diagnoses
 
+    def _judge_tree_object(self, key: Key, examined: Examined) -> list[Diagnosis]:
+        """The object of a file of a tree, if the file names it before and after S3 was asked."""
+        named = self._tables.read([key]).seen(key)
+        if named is None:
+            return []
+        examined.count("objects")
+        file, tree_id = TreeFileItem.from_raw_data(named).file(), key.pk.removeprefix(TREE)
+        stored = self._blobs.stored(file.key) if objects.is_ours(file.key) else None
+        diagnoses = objects.judge_tree_object(str(key), tree_id, file, stored)
+        return diagnoses if diagnoses and self._tables.read([key]).seen(key) == named else []
+
     def _judge_object(self, key: Key, version: ModelVersion, examined: Examined) -> list[Diagnosis]:
         """An object is put before its record, removed after it, and its key never used again.
 
         So if the record names it before and after S3 was asked, it should have been there.
         """
-        if not records.can_be_asked_for(version.artifact):
+        file = version.file
+        if file is None:
+            return []
+        examined.count("objects")
+        if not objects.can_be_asked_for(file):
             what = "Its record names an object that the registry cannot have stored."
             return [Diagnosis(Kind.OBJECT_MISSING, key.pk, what)]
-        stored = self._blobs.stored(version.artifact.key)
+        stored = self._blobs.stored(file.key)
         if stored and stored.digest is None:
             examined.count("objects_without_checksum")
-        if not (diagnoses := records.judge_object(version, stored)):
+        if not (diagnoses := objects.judge_object(version, file, stored)):
             return []
+        if is_held(self._tables.read([shared := in_registry(held_key(file.key))]).seen(shared)):
+            # It is marked with the version that it was stored for, of which this is a copy.
+            diagnoses = [diagnosis for diagnosis in diagnoses if diagnosis.kind != Kind.OBJECT_MARK]
         again = _version_in(self._tables.read([key]), key)
         return diagnoses if again and again.artifact == version.artifact else []
 
@@ -277,8 +324,13 @@ def _finding(diagnosis: Diagnosis, is_repaired: bool) -> Finding:
     )
 
 
+def is_held(raw: RawItem | None) -> bool:
+    """Whether an item says that copies have an object."""
+    return raw is not None and "count" in raw
+
+
 def _version_in(view: View, key: Key) -> ModelVersion | None:
-    if not key.pk.startswith("MODEL#"):
+    if not key.pk.startswith("MODEL#") or key.sk != META:
         return None
     found = model_at(view, key.pk.partition("#")[2])
     return found.content.version if found.content else None
@@ -286,12 +338,20 @@ def _version_in(view: View, key: Key) -> ModelVersion | None:
 
 def _head_in(view: View, key: Key) -> tuple[str, Head] | None:
     """The subject whose head an item keeps, and that."""
+    if key.sk != META:
+        return None
     kind, _, rest = key.pk.partition("#")
     if kind == "NAME":
         name = name_at(view, key.pk).content
         return (registered_model_key(name.model.rm_id), name.head) if name else None
+    if kind == "RM":
+        tombstone = tombstone_at(view, rest) if key.sk == "NAME" else None
+        return (key.pk, tombstone) if tombstone else None
+    if f"{kind}#" in KINDS:
+        tracked = tracked_at(view, key).content if key.sk == META else None
+        return (key.pk, tracked.head) if tracked else None
     if kind == "GETI":
-        run = run_at(view, rest).content if key.sk == META else None
+        run = run_at(view, rest).content
         return (key.pk, run.head) if run and run.head.seq else None
     found = model_at(view, rest) if kind == "MODEL" else token_at(view, rest) if kind == "TOKEN" else None
     return (key.pk, found.content.head) if found and found.content else None

@@ -6,13 +6,13 @@ have are judged by themselves, in rows.py. What is wrong with the other side is 
 that one damage makes one finding.
 """
 
-import base64
 from collections.abc import Sequence
 
 from chalicelib.registry.doctor import Kind, in_words
-from chalicelib.registry.models import File, Head, ModelVersion, time_text
+from chalicelib.registry.models import Head, ModelVersion, Tree, time_text
 from chalicelib.registry.registered_models import RegisteredModel
-from chalicelib.registry.uploads import StoredObject, Upload
+from chalicelib.registry.trees import sealing
+from chalicelib.registry.uploads import Upload
 from chalicelib.store.doctor.claims import judge_claim
 from chalicelib.store.doctor.contents import (
     ModelContent,
@@ -22,8 +22,11 @@ from chalicelib.store.doctor.contents import (
     is_name,
     model_at,
     name_at,
+    registered_model,
     run_at,
     token_at,
+    tombstone_at,
+    tracked_at,
     upload_at,
 )
 from chalicelib.store.doctor.views import Diagnosis, Key, Repair, View, in_events, in_registry, is_same, raw_of
@@ -35,7 +38,6 @@ from chalicelib.store.keys import (
     UPLOADS,
     claim_key,
     exposed_name_key,
-    listed_key,
     name_key,
     number_key,
     project_digest,
@@ -43,11 +45,18 @@ from chalicelib.store.keys import (
     registered_model_key,
     token_key,
 )
-from chalicelib.store.schema import CatalogItem, ClaimItem, ListedItem, PointerItem
+from chalicelib.store.model_records import MAX_TAG_ROWS, change_rows, names_rows, tag_rows
+from chalicelib.store.schema import ClaimItem, PointerItem, RegistryItem
+from chalicelib.store.search_rows import VERSIONS_BY_CHANGE, ModelRow
 from chalicelib.store.transactions import RawItem
+from chalicelib.store.tree_items import tree_key
+from chalicelib.store.version_rows import listed_rows, number_row
 
-OURS = "artifacts/"
-MAX_KEY_BYTES = 1_024
+LISTS = (
+    *((prefix, Kind.CATALOGUE_ROW) for prefix in ("CATALOG#", "EXTERNAL#")),
+    *((prefix, Kind.PROJECT_ROW) for prefix in ("PROJECT#", "EXTERNAL-PROJECT#")),
+    (VERSIONS_BY_CHANGE, Kind.VERSION_ROW),
+)
 
 
 # Versions, holds and tombstones
@@ -58,7 +67,7 @@ def judge_model(view: View, key: Key) -> list[Diagnosis]:
     if found.content is None:
         return _unreadable(found)
     content = found.content
-    diagnoses = _judge_head(view, key.pk, content.head, content.event_id)
+    diagnoses = judge_head(view, key.pk, content.head, content.event_id)
     if content.version:
         return diagnoses + _judge_version(view, key, content.version, content.head)
     return diagnoses + (_judge_hold(view, found, content) if content.upload_id is not None else [])
@@ -69,14 +78,27 @@ def _judge_version(view: View, key: Key, version: ModelVersion, head: Head) -> l
     claim = ClaimItem(claim_key(version.rm_id, version), META, holder=version.id)
     diagnoses += judge_claim(view, key.pk, claim, key)
     diagnoses += _judge_number(view, key, version)
-    for row in CatalogItem.rows_of(version):
-        kind = Kind.CATALOGUE_ROW if row.pk.startswith("CATALOG#") else Kind.PROJECT_ROW
+    for row in listed_rows(version):
+        kind = next(kind for prefix, kind in LISTS if row.pk.startswith(prefix))
         diagnoses += _judge_row(view, kind, key.pk, raw_of(row), key)
+    if isinstance(version.artifact, Tree):
+        diagnoses += _judge_tree(view, key.pk, version.artifact)
     return diagnoses + _judge_membership(view, key.pk, version)
 
 
+def _judge_tree(view: View, subject: str, tree: Tree) -> list[Diagnosis]:
+    """Whether the files are of a tree that is there, at a path below which nothing changes."""
+    raw = view.item(key := in_registry(tree_key(tree.tree_id)))
+    if raw is None:
+        return [Diagnosis(Kind.TREE, subject, f"{key} is not there.")]
+    sealed: object = raw.get("sealed", {}).get("SS")
+    if not isinstance(sealed, list) or not set(sealing(tree.prefix)) & set(sealed):
+        return [Diagnosis(Kind.TREE, subject, f"{key} is not sealed at {in_words(tree.prefix) or 'its root'}.")]
+    return []
+
+
 def _judge_number(view: View, key: Key, version: ModelVersion) -> list[Diagnosis]:
-    right = _pointer(registered_model_key(version.rm_id), number_key(version.number), version.id)
+    right = raw_of(number_row(version))
     row = view.item(row_key := _key_of(right))
     target = (row or {}).get("target", {}).get("S")
     if isinstance(target, str) and target != version.id:
@@ -95,7 +117,9 @@ def _place(version: ModelVersion) -> tuple[str, int]:
 
 def _judge_membership(view: View, subject: str, version: ModelVersion) -> list[Diagnosis]:
     """Whether it is in its registered model, which counts it and names the same aliases."""
-    found = name_at(view, name_key(version))
+    found = _belonging_to(view, version.rm_id, name_key(version))
+    if found is None:
+        return []
     diagnoses = _judge_belonging(subject, version.rm_id, found)
     if diagnoses or found.content is None:
         return diagnoses
@@ -109,6 +133,20 @@ def _judge_membership(view: View, subject: str, version: ModelVersion) -> list[D
         what = f"Its aliases are {mine}; its registered model gives it {its}."
         diagnoses.append(Diagnosis(Kind.ALIASES, subject, what))
     return diagnoses
+
+
+def _belonging_to(view: View, rm_id: str, key: str) -> Stored[NameContent] | None:
+    """The registered model of this id, first looked for under a name that may be of before; None if it was deleted.
+
+    What belongs to a renamed or a deleted one follows it a little later.
+    """
+    found = name_at(view, key)
+    if found.problem or (found.content and found.content.model.rm_id == rm_id):
+        return found
+    if tombstone_at(view, rm_id):
+        return None
+    by_id = registered_model(view, rm_id)
+    return by_id if by_id.content else found
 
 
 def _judge_belonging(subject: str, rm_id: str, found: Stored[NameContent]) -> list[Diagnosis]:
@@ -140,40 +178,6 @@ def _judge_hold(view: View, found: Stored[ModelContent], hold: ModelContent) -> 
     return []
 
 
-def judge_object(version: ModelVersion, stored: StoredObject | None) -> list[Diagnosis]:
-    """Whether S3 has what was registered, as far as it says without the bytes being read."""
-    subject, file = f"MODEL#{version.id}", version.artifact
-    if stored is None:
-        return [Diagnosis(Kind.OBJECT_MISSING, subject, f"{in_words(file.key)} is not in the bucket.")]
-    if stored.size != file.size:
-        what = f"{in_words(file.key)} has {stored.size} bytes, registered were {file.size}."
-        return [Diagnosis(Kind.OBJECT_SIZE, subject, what)]
-    diagnoses = []
-    meant = _digest_in_s3(file)
-    if meant and stored.digest and stored.digest != meant:
-        what = f"{in_words(file.key)} has the SHA-256 {in_words(stored.digest)} (base64), registered was {meant}."
-        diagnoses.append(Diagnosis(Kind.OBJECT_CHECKSUM, subject, what))
-    if stored.model_id is not None and stored.model_id != version.id:
-        what = f"{in_words(file.key)} is marked as that of {in_words(stored.model_id)}."
-        diagnoses.append(Diagnosis(Kind.OBJECT_MARK, subject, what))
-    return diagnoses
-
-
-def can_be_asked_for(file: File) -> bool:
-    """Whether its key is one under which the registry stores objects."""
-    return file.key.startswith(OURS) and len(file.key.encode()) <= MAX_KEY_BYTES
-
-
-def _digest_in_s3(file: File) -> str | None:
-    """What S3 should say, in base64; of parts the composite. What only the publisher says, S3 cannot know."""
-    if file.s3_digest or file.sha256 is None or file.sha256_checked_by not in ("registry", "s3"):
-        return in_words(file.s3_digest) if file.s3_digest else None
-    try:
-        return base64.b64encode(bytes.fromhex(file.sha256)).decode()
-    except ValueError:
-        return in_words(file.sha256)
-
-
 # Registered models
 
 
@@ -183,14 +187,27 @@ def judge_name(view: View, key: Key) -> list[Diagnosis]:
         return _unreadable(found)
     model, head = found.content.model, found.content.head
     subject = registered_model_key(model.rm_id)
-    diagnoses = _judge_head(view, subject, head) + _judge_revision(subject, model.revision, head)
+    diagnoses = judge_head(view, subject, head) + _judge_revision(subject, model.revision, head)
     diagnoses += _judge_pointer(view, key, model)
-    for names in names_keys(model):
-        row = ListedItem(names, listed_key(model.exposed_name, model.rm_id), target=key.pk, exact_name=model.name)
-        kind = Kind.NAMES_ROW if names == NAMES else Kind.PROJECT_NAMES_ROW
-        diagnoses += _judge_row(view, kind, subject, raw_of(row), key)
-    claim = ClaimItem(exposed_name_key(model.exposed_name), META, holder=model.rm_id)
+    for names in names_rows(model, key.pk):
+        kind = Kind.NAMES_ROW if names.pk == NAMES else Kind.PROJECT_NAMES_ROW
+        diagnoses += _judge_row(view, kind, subject, raw_of(names), key)
+    for row in _search_rows(model, key):
+        diagnoses += _judge_row(view, Kind.SEARCH_ROW, subject, raw_of(row), key)
+    claim = ClaimItem(exposed_name_key(model.exposed_name), META, holder=model.rm_id, target=key.pk)
     return diagnoses + judge_claim(view, subject, claim, key)
+
+
+def _search_rows(model: RegisteredModel, key: Key) -> list[RegistryItem]:
+    """Those by which searches find it; of many tags the first, for a look is bounded."""
+    changed = change_rows(model, model.rm_id, key.pk, model.last_changed_at)
+    return [*ModelRow.rows_of(model, key.pk), *changed, *tag_rows(model, key.pk)[:MAX_TAG_ROWS]]
+
+
+def judge_tracked(view: View, key: Key) -> list[Diagnosis]:
+    """Whether the trail of an experiment, a run or a logged model ends where it says."""
+    found = tracked_at(view, key)
+    return _unreadable(found) if found.content is None else judge_head(view, key.pk, found.content.head)
 
 
 def _judge_pointer(view: View, key: Key, model: RegisteredModel) -> list[Diagnosis]:
@@ -246,8 +263,8 @@ def judge_upload(view: View, key: Key) -> list[Diagnosis]:
     claim = ClaimItem(claim_key(upload.rm_id, upload.draft), META, holder=upload.draft.id, upload=upload.id)
     if not diagnoses:
         diagnoses += judge_claim(view, key.pk, claim, key)
-    named = name_at(view, name_key(upload.draft))
-    diagnoses += _judge_belonging(key.pk, upload.rm_id, named)
+    if named := _belonging_to(view, upload.rm_id, name_key(upload.draft)):
+        diagnoses += _judge_belonging(key.pk, upload.rm_id, named)
     rows = [
         _pointer(UPLOADS, f"{time_text(at)}#{upload.id}", key.pk) for at in (upload.expires_at, found.content.listed_at)
     ]
@@ -278,7 +295,7 @@ def judge_token(view: View, key: Key) -> list[Diagnosis]:
     if found.content is None:
         return _unreadable(found)
     row = _pointer(TOKENS, found.content.token.id, token_key(found.content.token.id))
-    return _judge_head(view, key.pk, found.content.head) + _judge_row(view, Kind.TOKEN_ROW, key.pk, row, key)
+    return judge_head(view, key.pk, found.content.head) + _judge_row(view, Kind.TOKEN_ROW, key.pk, row, key)
 
 
 # What is kept of a Geti server
@@ -289,7 +306,7 @@ def judge_run(view: View, key: Key) -> list[Diagnosis]:
     if found.content is None:
         return _unreadable(found)
     if found.content.head.seq:
-        return _judge_head(view, key.pk, found.content.head)
+        return judge_head(view, key.pk, found.content.head)
     if view.item(in_events(key.pk, 1)) is None:
         return []
     return [Diagnosis(Kind.CHAIN_BROKEN, key.pk, "Event 1 is there, but its record names none.")]
@@ -309,7 +326,7 @@ def judge_geti_model(view: View, key: Key) -> list[Diagnosis]:
 # What all records have
 
 
-def _judge_head(view: View, subject: str, head: Head, event_id: str | None = None) -> list[Diagnosis]:
+def judge_head(view: View, subject: str, head: Head, event_id: str | None = None) -> list[Diagnosis]:
     """Whether the trail ends where the record says. What is before is too much for one look."""
     newest = view.item(in_events(subject, head.seq))
     behind = view.item(in_events(subject, head.seq + 1))

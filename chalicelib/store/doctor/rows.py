@@ -8,6 +8,7 @@ from chalicelib.registry.doctor import Kind
 from chalicelib.registry.models import time_text
 from chalicelib.store.doctor.claims import judge_claim_row
 from chalicelib.store.doctor.contents import (
+    MAX_TAG_PIECES,
     NameContent,
     Stored,
     Unreadable,
@@ -18,11 +19,14 @@ from chalicelib.store.doctor.contents import (
     registered_model,
     text,
     token_at,
+    tombstone_at,
     upload_at,
+    whole,
 )
-from chalicelib.store.doctor.records import names_keys
+from chalicelib.store.doctor.records import judge_head, names_keys
 from chalicelib.store.doctor.views import Diagnosis, Key, Repair, View, in_registry, is_same, raw_of
 from chalicelib.store.geti_items import model_row_of_due_key
+from chalicelib.store.held_items import held_key
 from chalicelib.store.keys import (
     NAME_END,
     NAMES,
@@ -33,6 +37,8 @@ from chalicelib.store.keys import (
     upload_key,
 )
 from chalicelib.store.schema import PointerItem
+from chalicelib.store.search_rows import ModelRow, VersionRow
+from chalicelib.store.spilling import piece_key
 
 
 def judge_catalogue_row(view: View, key: Key) -> list[Diagnosis]:
@@ -40,8 +46,61 @@ def judge_catalogue_row(view: View, key: Key) -> list[Diagnosis]:
     version = owner.content.version if owner.content else None
     if version and key.pk in catalog_keys(version) and key.sk == version.position:
         return []
-    kind = Kind.STRAY_CATALOGUE_ROW if key.pk.startswith("CATALOG#") else Kind.STRAY_PROJECT_ROW
+    is_of_a_project = key.pk.startswith(("PROJECT#", "EXTERNAL-PROJECT#"))
+    kind = Kind.STRAY_PROJECT_ROW if is_of_a_project else Kind.STRAY_CATALOGUE_ROW
     return _stray(view, kind, key, owner)
+
+
+def judge_version_row(view: View, key: Key) -> list[Diagnosis]:
+    owner = model_at(view, key.sk.partition("#")[2])
+    version = owner.content.version if owner.content else None
+    if version and key[1:] in [(row.pk, row.sk) for row in VersionRow.rows_of(version)]:
+        return []
+    return _stray(view, Kind.STRAY_VERSION_ROW, key, owner)
+
+
+def judge_tags(view: View, key: Key) -> list[Diagnosis]:
+    """Whether a version names this piece of its tags; what is in it, the judge of the version says."""
+    is_of_a_name = is_name(key.pk)
+    owner: Stored[object] = name_at(view, key.pk) if is_of_a_name else model_at(view, key.pk.partition("#")[2])
+    named: object = (owner.raw or {}).get("tag_pieces", {}).get("N")
+    if (
+        isinstance(named, str)
+        and named.isdecimal()
+        and key.sk in map(piece_key, range(min(int(named), MAX_TAG_PIECES)))
+    ):
+        return []
+    return _stray(view, Kind.STRAY_TAGS, key, owner)
+
+
+def judge_held(view: View, key: Key) -> list[Diagnosis]:
+    """Whether it counts holders of the object whose key it is made of. Who they are, only all versions tell."""
+    raw = view.item(key)
+    if raw is None:
+        return []
+    try:
+        if held_key(text(raw, "key")) != key.pk:
+            raise Unreadable("its key is that of another object")
+        if not whole(raw, "count"):
+            raise Unreadable("its count is 0, at which it is removed")
+    except Unreadable as exc:
+        return [Diagnosis(Kind.UNREADABLE, str(key), f"It cannot be relied on: {exc}.")]
+    return []
+
+
+def judge_tree_file(view: View, key: Key) -> list[Diagnosis]:
+    """Whether it can be read, and is in a tree. Whether its object is there, S3 has to say."""
+    raw = view.item(key)
+    if raw is None:
+        return []
+    try:
+        text(raw, "key")
+        whole(raw, "size")
+    except Unreadable as exc:
+        return [Diagnosis(Kind.UNREADABLE, str(key), f"It cannot be relied on: {exc}.")]
+    if view.item(in_registry(key.pk)) is None and not view.wanted:
+        return [Diagnosis(Kind.TREE, key.pk, "It has a file, but is not there.")]
+    return []
 
 
 def judge_number_row(view: View, key: Key) -> list[Diagnosis]:
@@ -57,7 +116,11 @@ def judge_number_row(view: View, key: Key) -> list[Diagnosis]:
 
 
 def judge_pointer_row(view: View, key: Key) -> list[Diagnosis]:
-    owner = registered_model(view, key.pk.partition("#")[2])
+    """To a registered model, or the tombstone of one."""
+    rm_id = key.pk.partition("#")[2]
+    if tombstone := tombstone_at(view, rm_id):
+        return judge_head(view, key.pk, tombstone)
+    owner = registered_model(view, rm_id)
     return [] if owner.content else _stray(view, Kind.STRAY_NAME_POINTER, key, owner)
 
 
@@ -70,6 +133,16 @@ def judge_names_row(view: View, key: Key) -> list[Diagnosis]:
             return []
     kind = Kind.STRAY_NAMES_ROW if key.pk == NAMES else Kind.STRAY_PROJECT_NAMES_ROW
     return _stray(view, kind, key, owner)
+
+
+def judge_model_row(view: View, key: Key) -> list[Diagnosis]:
+    """Where a registered model is found by its exact name."""
+    owner = _listed(view, key, key.sk.rpartition(NAME_END)[2])
+    if owner.content:
+        rows = ModelRow.rows_of(owner.content.model, owner.key.pk)
+        if key[1:] in [(row.pk, row.sk) for row in rows]:
+            return []
+    return _stray(view, Kind.STRAY_SEARCH_ROW, key, owner)
 
 
 def _listed(view: View, key: Key, rm_id: str) -> Stored[NameContent]:
@@ -132,7 +205,7 @@ def judge_subject(view: View, key: Key) -> list[Diagnosis]:
     prefix, _, subject_id = key.pk.partition("#")
     if prefix == "RM":
         found = registered_model(view, subject_id)
-        is_there = bool(found.content or found.problem)
+        is_there = bool(found.content or found.problem or tombstone_at(view, subject_id))
     else:
         is_there = view.item(in_registry(key.pk)) is not None
     if is_there:
