@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_VENV := .venv-demo
+MLFLOW_VENV := .venv-mlflow
 FUZZ_CASES ?= 100000
 
 .PHONY: help install test run demo geti-demo bench clean package deploy lock lint audit types fuzz
@@ -36,11 +37,18 @@ $(DEMO_VENV)/.installed: requirements-demo.txt
 	@$(DEMO_VENV)/bin/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements-demo.txt
 	@touch $@
 
-bench: install  ## Count AWS calls and compare CPU and cold start with a bare function (docs/performance.md)
+$(MLFLOW_VENV)/.installed: requirements-mlflow.txt requirements-mlflow-release.txt
+	@echo "Installing MLflow, whose client is tried unmodified, into $(MLFLOW_VENV) (about 1 GB, a minute or two, once) ..."
+	@$(PYTHON) -m venv $(MLFLOW_VENV)
+	@$(MLFLOW_VENV)/bin/pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements-mlflow.txt
+	@$(MLFLOW_VENV)/bin/pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements-mlflow-release.txt
+	@touch $@
+
+bench: install $(MLFLOW_VENV)/.installed  ## Count AWS calls, and compare with a bare function, boto3 and MLflow (docs/performance.md)
 	@$(BIN)/python -m tests.bench
 
 clean:  ## Remove what can be made again: the environment, packages and caches (data in DATA_DIR stays)
-	rm -rf $(VENV) $(DEMO_VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_VENV) $(MLFLOW_VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 package: install  ## Write the template and the archives for AWS to build/aws, and check the template
@@ -61,6 +69,8 @@ lock: install  ## Resolve the dependencies of pyproject.toml into the pinned req
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" --group dev pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -c requirements-dev.txt pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -c requirements-dev.txt --group demo -o requirements-demo.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -c requirements-dev.txt --group mlflow -o requirements-mlflow.txt
+	$(BIN)/uv pip compile -q --no-deps --generate-hashes --python-version 3.11 --custom-compile-command "make lock" --group mlflow-release -o requirements-mlflow-release.txt
 
 lint: install  ## Format and lint; look for code that is often a hole
 	$(BIN)/ruff format --check .
@@ -68,7 +78,7 @@ lint: install  ## Format and lint; look for code that is often a hole
 	$(BIN)/bandit -q -c pyproject.toml -r app.py chalicelib client infra
 
 audit: install  ## Ask PyPI for known vulnerabilities of every pinned package (needs the network)
-	for pins in requirements.txt requirements-dev.txt requirements-demo.txt; do \
+	for pins in requirements.txt requirements-dev.txt requirements-demo.txt requirements-mlflow.txt; do \
 		$(BIN)/uv tool run pip-audit==2.10.1 --strict --require-hashes --disable-pip -r $$pins || exit 1; \
 	done
 
@@ -79,5 +89,5 @@ types: install  ## mypy --strict on what is shipped
 	$(BIN)/mypy
 
 # Two at a time, each file in one process; a process that needs the emulator starts one of its own.
-test: lint types  ## Every check
+test: lint types $(MLFLOW_VENV)/.installed  ## Every check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests

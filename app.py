@@ -9,6 +9,8 @@ from chalicelib.surfaces.documentation import documentation
 from chalicelib.surfaces.events import events
 from chalicelib.surfaces.health import health
 from chalicelib.surfaces.manifest import manifest
+from chalicelib.surfaces.mlflow.protocol import BINARY_TYPES
+from chalicelib.surfaces.mlflow.server_info import mlflow
 from chalicelib.surfaces.models import models
 from chalicelib.surfaces.projects import projects
 from chalicelib.surfaces.registered_models import registered_models
@@ -17,11 +19,12 @@ from chalicelib.surfaces.tokens import tokens
 from chalicelib.surfaces.uploads import uploads
 from chalicelib.wiring import bootstrapped, checkpointed, examined, swept
 from chalicelib.wiring_geti import imported, synced
+from chalicelib.wiring_mlflow import run_errand
 
 # Logs are Powertools' alone: Chalice would print each line a second time, as plain text.
 app = Chalice(app_name="model-registry", configure_logs=False)
-# Forms carry archives, byte for byte; everything else we accept or answer is text.
-app.api.binary_types = FORM_TYPES
+# Forms carry archives, byte for byte, and older clients of MLflow small files; all else, and every answer, is text.
+app.api.binary_types = [*FORM_TYPES, *BINARY_TYPES]
 
 documentation.surfaces = [
     models,
@@ -32,6 +35,7 @@ documentation.surfaces = [
     sync_and_imports,
     events,
     tokens,
+    mlflow,
     health,
     documentation,
 ]
@@ -60,6 +64,11 @@ def sync(event: CloudWatchEvent) -> dict[str, Any]:
 )
 def import_model(event: SQSEvent) -> None:
     imported(next(iter(event)).body, event.context.get_remaining_time_in_millis)
+
+
+@app.on_sqs_message(queue_arn="arn:aws:sqs:us-east-1:000000000000:set-by-the-template", batch_size=1, name="errand")
+def errand(event: SQSEvent) -> None:
+    run_errand(next(iter(event)).body, event.context.get_remaining_time_in_millis)
 
 
 @app.lambda_function(name="bootstrap")

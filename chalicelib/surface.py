@@ -53,6 +53,8 @@ PROTECTION = {
 
 # Of the request that this thread answers.
 _actor: ContextVar[Actor] = ContextVar("actor")
+_operation: ContextVar[str] = ContextVar("operation")
+_subject: ContextVar[str | None] = ContextVar("subject")
 
 M = TypeVar("M", bound=BaseModel)
 View = Callable[..., Response]
@@ -199,6 +201,23 @@ class Surface(Blueprint):
 
         return register
 
+    def everything_under(self, prefix: str, role: Role) -> Callable[[View], View]:
+        """Register a view for every path and method under a prefix, for callers of this role at least.
+
+        `rest_of_path` is the path behind the prefix.
+        """
+
+        def register(view: View) -> View:
+            self._route(f"{prefix}/{{proxy+}}", list(METHODS), view, role)
+            return view
+
+        return register
+
+    @property
+    def rest_of_path(self) -> str:
+        """Decoded; without a slash in front. A path of several slashes in a row arrives with one."""
+        return str((self.current_request.uri_params or {}).get("proxy", ""))
+
     def catch_all(self, view: View) -> View:
         """Register a view for every path that no route has."""
         self._route("/{proxy+}", list(METHODS), view)
@@ -219,6 +238,11 @@ class Surface(Blueprint):
     def actor(self) -> Actor:
         """Who asks, and what they may do."""
         return _actor.get()
+
+    def doing(self, operation: str, subject: str | None) -> None:
+        """Have the log call the request this, where one view answers several operations."""
+        _operation.set(operation)
+        _subject.set(subject)
 
     def acting(self, **more: Any) -> None:
         """Have this said, too, of who asks: in the log, and in the events of what they do."""
@@ -308,6 +332,7 @@ class Surface(Blueprint):
             started = time.perf_counter()
             request: Request = self.current_request
             outcome, reason = "ok", None
+            self.doing(view.__name__, next(iter(parameters.values()), None))
             try:
                 self._admit(role)
                 response = view(**parameters)
@@ -332,9 +357,9 @@ class Surface(Blueprint):
             for name, value in PROTECTION.items():
                 response.headers.setdefault(name, value)
             telemetry.request_line(
-                operation=view.__name__,
+                operation=_operation.get(),
                 method=request.method,
-                subject=next(iter(parameters.values()), None),
+                subject=_subject.get(),
                 actor=self.actor(),
                 outcome=outcome,
                 reason=reason,

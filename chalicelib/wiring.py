@@ -23,6 +23,7 @@ from chalicelib.settings import settings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from chalicelib.store.blobs import S3Blobs
     from chalicelib.store.checkpoints import S3Checkpoints
     from chalicelib.store.outcomes import DynamoOutcomes
 
@@ -38,23 +39,30 @@ def registry() -> Registry:
     """The Registry of this process, on DynamoDB and S3."""
     if not settings().powertools_trace_disabled:
         telemetry.trace_aws_calls()
-    from chalicelib.store.blobs import S3Blobs
     from chalicelib.store.catalog import DynamoCatalog
 
     return Registry(
         catalog=DynamoCatalog(settings().registry_table, settings().events_table, new_ulid),
-        blobs=S3Blobs(
-            bucket=settings().artifact_bucket,
-            client=s3_client,
-            signer=s3_signer,
-            url_seconds=settings().download_url_seconds,
-            report=telemetry.leftover_line,
-            patient=s3_patient_client,
-            join_seconds=JOIN_SECONDS,
-        ),
+        blobs=blobs(),
         clock=utc_now,
         new_ulid=new_ulid,
         announce=telemetry.audit_line,
+    )
+
+
+@cache
+def blobs() -> "S3Blobs":
+    """The objects of this process."""
+    from chalicelib.store.blobs import S3Blobs
+
+    return S3Blobs(
+        bucket=settings().artifact_bucket,
+        client=s3_client,
+        signer=s3_signer,
+        url_seconds=settings().download_url_seconds,
+        report=telemetry.leftover_line,
+        patient=s3_patient_client,
+        join_seconds=JOIN_SECONDS,
     )
 
 
@@ -102,9 +110,11 @@ def bootstrapped(event: Mapping[str, Any]) -> dict[str, str]:
 
 def swept(remaining_milliseconds: Callable[[], int]) -> dict[str, int]:
     """What the scheduled sweep did; it ends before the time of its function does."""
+    from chalicelib.wiring_mlflow import errands, keeping
+
     stores = registry()
     unexpected: list[Exception] = []
-    sweeper = Sweeper(stores.catalog, uploading(), stores.blobs, utc_now, unexpected.append)
+    sweeper = Sweeper(stores.catalog, uploading(), stores.blobs, keeping(), errands, utc_now, unexpected.append)
     counts = sweeper.sweep(lambda: remaining_milliseconds() > SWEEP_RESERVE_MILLISECONDS).model_dump()
     telemetry.sweep_line(counts, unexpected)
     if unexpected:

@@ -30,6 +30,7 @@ class Stack:
         self.local = Local(free_port())
         self.url = self.local.base_url
         self.stdout = ""
+        self.settings: dict[str, str] = {}  # of the last start
         self._process: subprocess.Popen[str] | None = None
         self._clients: dict[str, Any] = {}
 
@@ -46,6 +47,7 @@ class Stack:
 
     def begin(self, **settings: str) -> None:
         """Start it and do not wait."""
+        self.settings = settings
         self._process = self.run(**settings)
 
     def run(self, **variables: str) -> subprocess.Popen[str]:

@@ -13,7 +13,6 @@ from chalicelib.wiring import registry
 
 health = Surface(__name__, answer_error)
 REST_PREFIXES = ("health", "models", "projects")
-MLFLOW_PREFIXES = ("api/2.0/", "api/3.0/", "ajax-api/2.0/", "ajax-api/3.0/")
 
 
 class HealthQuery(Shape):
@@ -69,8 +68,6 @@ def unknown_route() -> Response:
     """Anything that is not there"""
     path = (health.current_request.uri_params or {}).get("proxy", "")
     message = f"There is nothing at /{shown(path)}; see /docs for what there is."
-    if path.startswith(MLFLOW_PREFIXES):
-        return json_response({"error_code": "ENDPOINT_NOT_FOUND", "message": message}, 404)
     if path.split("/")[0] in REST_PREFIXES:
         return json_response({"detail": "Not Found"}, 404)
     return problem_response(404, "Not Found", "not_found", message)

@@ -19,7 +19,18 @@ from pydantic import ConfigDict, Field
 
 from chalicelib.forms import MAX_FORM_BYTES, Form, Unprocessable, problem
 from chalicelib.registry.errors import InvalidInput, RegistryError, shown
-from chalicelib.registry.models import Changes, JsonObject, Metadata, ModelId, ModelVersion, normal_precisions
+from chalicelib.registry.models import (
+    Artifact,
+    Changes,
+    External,
+    File,
+    JsonObject,
+    Metadata,
+    ModelId,
+    ModelVersion,
+    Stage,
+    normal_precisions,
+)
 from chalicelib.registry.service import Parcel
 from chalicelib.settings import settings
 from chalicelib.surface import Shape, UnsupportedKeys
@@ -31,6 +42,12 @@ ZIP_TYPES = (
     "application/zip-compressed",
     "multipart/x-zip",
 )
+
+
+# Of a version: what ModelOut says in other words, or not at all.
+TOLD_OTHERWISE = {
+    *("rm_id", "artifact", "published_at", "updated_at", "changed_at", "aliases", "lineage", "exposed_name"),
+}
 
 
 class UnsupportedFileType(RegistryError):
@@ -49,12 +66,15 @@ class ModelOut(Shape):
     status: str = Field(description="READY: the record and all bytes are stored.")
     target_device: str | None = Field(description="What it was made to run on, as CPU.")
     precision: list[str] = Field(description="fp32, fp16, bf16, int8 or int4, one or several; accepted in any case.")
-    size: int = Field(description="Bytes of the archive.")
+    size: int = Field(description="Bytes of the archive, or of all files; 0 if they are not kept here.")
     format: str | None = Field(
         description="Read from the archive if not stated; a statement it contradicts is refused."
     )
     origin: str | None = Field(description="Where it comes from.")
-    file_url: str = Field(description="Where the archive is kept; not a download link.")
+    file_url: str | None = Field(
+        description="Where the archive is kept; not a download link. Null for a directory of files; where the bytes are"
+        " said to be, if they are not kept here."
+    )
     project_id: str | None
     project_name: str | None
     category: str | None = Field(description="Its task, as Detection.")
@@ -74,25 +94,38 @@ class ModelOut(Shape):
     registered_model_id: str = Field(description="Shared by all versions of the model.")
     revision: int = Field(description="Grows with each change; the ETag.")
     sha256: str | None = Field(
-        description="Of the archive, in hexadecimal; null if the publisher of an upload in parts did not state it."
+        description="Of the archive, in hexadecimal; null if the publisher of an upload in parts did not state it, and"
+        " for what is no archive."
     )
     sha256_checked_by: str | None = Field(
         description="Who computed sha256 over all bytes: registry, s3, or publisher, of whose parts S3 checked each."
     )
+    stage: Stage | None = Field(description="Staging, Production or Archived, as set by a client of MLflow.")
+    source: str | None = Field(description="Where it comes from, as stated by a client of MLflow.")
 
     @classmethod
     def of(cls, version: ModelVersion) -> "ModelOut":
-        file = version.artifact
+        file = version.file
         return cls(
-            **version.model_dump(exclude={"rm_id", "artifact", "published_at", "updated_at", "aliases"}),
-            size=file.size,
-            file_url=f"s3://{settings().artifact_bucket}/{file.key}",
-            sha256=file.sha256,
-            sha256_checked_by=file.sha256_checked_by,
+            **version.model_dump(exclude=TOLD_OTHERWISE),
+            size=version.size,
+            file_url=_url_of(version.artifact),
+            sha256=file.sha256 if file else None,
+            sha256_checked_by=file.sha256_checked_by if file else None,
+            source=version.lineage.source if version.lineage else None,
             last_updated_date=as_date(version.updated_at),
             registered_model_id=version.rm_id,
             aliases=list(version.aliases),
         )
+
+
+def _url_of(artifact: Artifact) -> str | None:
+    match artifact:
+        case File():
+            return f"s3://{settings().artifact_bucket}/{artifact.key}"
+        case External():
+            return artifact.uri
+    return None
 
 
 ANY_CASE = "([Ff][Pp](32|16)|[Bb][Ff]16|[Ii][Nn][Tt][48])"

@@ -12,7 +12,7 @@ from chalicelib.idempotency import Made, RepeatHeaders, intent_of
 from chalicelib.paging import next_link, page_token, position_of
 from chalicelib.registry.access import Role
 from chalicelib.registry.errors import InvalidInput, NotFound, RegistryError
-from chalicelib.registry.models import PRECISIONS, Changes, Draft, Filters, ModelId
+from chalicelib.registry.models import PRECISIONS, Changes, Draft, Filters, ModelId, Tree
 from chalicelib.registry.service import Parcel
 from chalicelib.surface import (
     JSON,
@@ -38,8 +38,10 @@ from chalicelib.surfaces.model_fields import (
     stated_fields,
 )
 from chalicelib.wiring import registry
+from chalicelib.wiring_mlflow import packing
 
 MAX_LIMIT = 1000
+PACKED_AFTER_SECONDS = 5
 MAX_ID_LENGTH = 128
 ID_FORM = re.compile(r"[a-zA-Z0-9_-]{16,}")
 POSITION = re.compile(r"[0-9TZ:.-]{27}#[a-zA-Z0-9_-]{16,128}")
@@ -64,6 +66,7 @@ def answer_error(exc: RegistryError) -> Response:
         "not_found": 404,
         "method_not_allowed": 405,
         "conflict": 409,
+        "not_here": 409,
         "in_progress": 409,
         "stale_revision": 412,
         "too_large": 413,
@@ -101,6 +104,7 @@ class Completed(Shape):
 NOT_AN_ID = Answer("Not the form of an id", {JSON: Detail})
 NO_SUCH_MODEL = Answer("No such model", {TEXT: str})
 TAKEN = Answer("The id, or this name, version and precision in this project, is taken", {TEXT: str})
+NOT_HERE = Answer("The bytes of this model are kept elsewhere: its file_url says where", {JSON: Detail})
 TOO_LARGE = Answer("The form is too large", {JSON: Detail})
 NO_FORM = Answer("The body is no form", {JSON: Detail})
 BAD_QUERY = Answer("A query parameter is unknown, repeated, empty or wrong", {TEXT: str, JSON: FieldProblems})
@@ -119,6 +123,9 @@ class ListQuery(Shape):
     precision: str | None = Field(None, description="substring, any case")
     origin: str | None = Field(None, description="equal, any case")
     format: str | None = Field(None, description="equal, any case")
+    artifact: Literal["stored", "external"] = Field(
+        "stored", description="stored: models whose bytes are here; external: those whose bytes are elsewhere"
+    )
     limit: int = Field(MAX_LIMIT, ge=1, le=MAX_LIMIT, description="models on a page, at most")
     page_token: str | None = Field(None, description="from the Link header of the page before")
 
@@ -289,9 +296,11 @@ def delete_model(model_id: str) -> Response:
     "/models/{model_id}/files",
     role=Role.VIEWER,
     responses={
+        202: Answer("A directory of files is being packed as one archive: ask again", {TEXT: str}, ("Retry-After",)),
         307: Answer("Follow Location to the archive, byte for byte as registered", {TEXT: str}, ("Location",)),
         400: NOT_AN_ID,
         404: NO_SUCH_MODEL,
+        409: NOT_HERE,
         503: TRY_AGAIN,
     },
     curl='curl -L -o model.zip "$REGISTRY/models/$ID/files"',
@@ -299,10 +308,19 @@ def delete_model(model_id: str) -> Response:
 def download_model(model_id: str) -> Response:
     """Download the archive of a model
 
-    The answer redirects to a URL that works for an hour at most; ask again rather than keep it.
+    The answer redirects to a URL that works for an hour at most; ask again rather than keep it. A directory of files,
+    as MLflow's clients log them, is packed as one archive when it is first asked for, which may take a while: 202 says
+    when to ask again.
     """
     version = registry().version(valid_id(model_id), models.actor())
-    url = registry().blobs.download_url(version.artifact)
+    artifact = version.artifact_here()
+    file = packing().archive(version.id, artifact) if isinstance(artifact, Tree) else artifact
+    if file is None:
+        again = str(PACKED_AFTER_SECONDS)
+        return text_response(
+            f"The files are being packed as one archive: ask again in {again} seconds.\n", 202, **{"Retry-After": again}
+        )
+    url = registry().blobs.download_url(file)
     return text_response("Follow the redirect to the archive (curl -L).\n", 307, Location=url)
 
 

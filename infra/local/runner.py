@@ -34,7 +34,7 @@ HOST = "127.0.0.1"
 # Set by the deployment itself, never by the operator.
 _WIRING = (
     *("registry_table", "events_table", "artifact_bucket", "audit_bucket", "s3_public_endpoint", "public_url"),
-    *("import_queue_url", "sync_function"),
+    *("import_queue_url", "sync_function", "errand_queue_url"),
 )
 _SECRETS = {name.upper() for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)}
 # As the template has it for GetiSyncSchedule.

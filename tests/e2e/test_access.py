@@ -12,6 +12,7 @@ import requests
 from chalicelib.registry.tokens import digest_of, new_token_text
 from tests.e2e.strict_stack import Api, unique
 from tests.e2e.test_field_clients import DEPLOYMENT, curl, files_in, time_series_service, video_pipeline_server
+from tests.e2e.test_mlflow_client import RIGHT, found, ran
 from tests.stack import Stack
 
 
@@ -129,3 +130,36 @@ def test_a_viewer_is_told_which_role_it_needs(api: Api, viewer: str) -> None:
         403,
         {"detail": "This needs a token of role admin; yours is of role viewer."},
     )
+
+
+def new_token(api: Api, admin: str, **stated: object) -> str:
+    answer = api.request("POST", "/tokens", json=stated, auth=("admin", admin))
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["token"])
+
+
+def test_mlflows_clients_do_what_their_tokens_allow(api: Api, admin: str, viewer: str, tmp_path: Path) -> None:
+    name = unique("tokens")
+    tokens = {
+        "ADMIN": admin,
+        "PUBLISHER": new_token(api, admin, name="training", role="publisher"),
+        "VIEWER": viewer,
+        "VISION": new_token(api, admin, name="vision", role="publisher", projects=[{"name": "vision"}]),
+    }
+
+    results = ran("roles.py", api.url, tmp_path, NAME=name, **tokens)
+
+    version, refused = found(results, "publisher")
+    assert version == 1
+    assert (refused["code"], "admin" in refused["message"]) == ("PERMISSION_DENIED", True)
+    predictions, *refusals = found(results, "viewer")
+    assert predictions == RIGHT
+    assert [(one["code"], "publisher" in one["message"]) for one in refusals] == [("PERMISSION_DENIED", True)] * 2
+    assert found(results, "of_a_project") == [True, [f"vision.{name}"], 1]
+    assert {one["code"] for one in found(results, "nobody")} == {"UNAUTHENTICATED"}
+    assert found(results, "admin")["code"] == "RESOURCE_DOES_NOT_EXIST"
+
+    trail = api.get("/events", params={"limit": "1000"}, auth=("admin", admin)).json()
+    told = {(event["action"], event["actor"]["name"]) for event in trail}
+    assert {("registered_model.created", "training"), ("registered_model.deleted", "ops")} <= told
+    assert not any(token in str(results) for token in tokens.values())

@@ -20,11 +20,11 @@ PUBLISHED_FIELDS = {
 }
 OUR_FIELDS = {
     "number", "status", "sha256", "revision", "tags", "aliases", "description", "registered_model_id",
-    "sha256_checked_by",
+    "sha256_checked_by", "stage", "source",
 }
 UNKNOWN_FIELDS = {
     "project_id", "project_name", "category", "target_device_type", "overview", "optimization_capabilities", "labels",
-    "format", "origin", "architecture", "description",
+    "format", "origin", "architecture", "description", "stage", "source",
 }
 # fmt: on
 MISSING_ID = "no-such-model-0000"

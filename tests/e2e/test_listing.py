@@ -16,7 +16,8 @@ from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change
 from chalicelib.registry.models import File, Head, ModelVersion
 from chalicelib.store.keys import META, claim_key, model_key
-from chalicelib.store.schema import CatalogItem, ClaimItem, VersionItem
+from chalicelib.store.schema import ClaimItem, VersionItem
+from chalicelib.store.version_rows import CatalogItem
 from tests.conftest import ARCHIVE
 from tests.e2e.strict_stack import Api, strictly_served, unique
 from tests.stack import Stack

@@ -55,7 +55,7 @@ def test_a_second_start_finds_the_data_and_deploys_nothing(served: Stack):
     served.aws("s3").put_object(Bucket=served.bucket, Key="artifacts/kept", Body=b"kept")
 
     assert served.stop() == 0
-    served.start()
+    served.start(**served.settings)
 
     assert "Deploying" not in served.said
     assert dynamodb.get_item(TableName=served.table, Key=item)["Item"] == item

@@ -142,7 +142,7 @@ def test_every_change_has_one_audit_line_that_says_what_changed(api: Api):
     assert {(line["subject"], line["actor"]) for line in lines} == {(model_id, "anonymous")}
     assert lines[0]["changes"]["name"] == [None, name]
     assert (lines[1]["changes"]["category"], lines[1]["changes"]["score"]) == (["c", "d"], [0.0, 0.5])
-    assert set(lines[1]["changes"]) == {"category", "score", "revision", "updated_at"}
+    assert set(lines[1]["changes"]) == {"category", "score", "revision", "updated_at", "changed_at"}
     assert lines[2]["changes"]["category"] == ["d", None]
 
 

@@ -137,7 +137,8 @@ raise SystemExit(runner.run({}))
 
 
 def test_what_the_deployment_sets_by_itself_is_not_taken_from_the_operator() -> None:
-    settings = options(IMPORT_QUEUE_URL="https://elsewhere.example.com", SYNC_FUNCTION="other").local.settings
+    elsewhere = "https://elsewhere.example.com"
+    settings = options(IMPORT_QUEUE_URL=elsewhere, SYNC_FUNCTION="other", ERRAND_QUEUE_URL=elsewhere).local.settings
 
     assert settings == {}
 

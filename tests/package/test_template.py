@@ -403,10 +403,8 @@ def test_no_function_may_scan_but_the_doctor_and_none_may_use_partiql(template: 
 def test_the_api_reads_and_writes_items_of_the_catalogue(template: Json) -> None:
     actions = allowed(template, "ApiHandlerRole", arn("RegistryTable"))
 
-    assert actions == {
-        f"dynamodb:{name}"
-        for name in ("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
-    }
+    reading, writing = ("GetItem", "BatchGetItem", "Query"), ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem")
+    assert actions == {f"dynamodb:{name}" for name in (*reading, *writing, "ConditionCheckItem")}
 
 
 def test_the_api_appends_and_reads_events(template: Json) -> None:
@@ -769,6 +767,75 @@ def test_subnets_without_security_groups_are_refused_before_anything_changes(tem
 
     assert rule["RuleCondition"] == are_given("VpcSubnetIds")
     assert [assertion["Assert"] for assertion in rule["Assertions"]] == [are_given("VpcSecurityGroupIds")]
+
+
+# --- Errands -------------------------------------------------------------------------------------------------------
+
+
+def test_the_queue_of_errands_waits_six_times_as_long_as_one_may_take(resources: Json, functions: Json) -> None:
+    queue, dead, errand = resources["ErrandQueue"], resources["ErrandDeadLetters"], functions["Errand"]
+
+    assert (errand["Timeout"], errand["MemorySize"]) == (900, 1024)
+    assert queue["VisibilityTimeout"] == 6 * errand["Timeout"]
+    assert queue["RedrivePolicy"] == {"deadLetterTargetArn": arn("ErrandDeadLetters"), "maxReceiveCount": 3}
+    assert (queue["MessageRetentionPeriod"], dead["MessageRetentionPeriod"]) == (4 * 86400, 14 * 86400)
+
+
+def test_the_queues_of_errands_are_encrypted_and_refuse_plain_http(resources: Json) -> None:
+    policy = resources["ErrandQueuesPolicy"]
+
+    assert [resources[name]["SqsManagedSseEnabled"] for name in ("ErrandQueue", "ErrandDeadLetters")] == [True, True]
+    [statement] = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+    assert statement["Resource"] == [arn("ErrandQueue"), arn("ErrandDeadLetters")]
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_one_errand_is_one_message_and_may_ask_for_the_next(functions: Json) -> None:
+    [source] = functions["Errand"]["Events"].values()
+
+    assert (source["Type"], source["Properties"]["Queue"]) == ("SQS", arn("ErrandQueue"))
+    assert source["Properties"]["BatchSize"] == 1
+    assert functions["Errand"]["RecursiveLoop"] == "Allow"
+
+
+def test_every_function_that_queues_errands_knows_the_queue_and_no_other_may_send_to_it(
+    template: Json, functions: Json
+) -> None:
+    senders = {
+        role
+        for role, statement in statements(template)
+        if statement["Effect"] == "Allow"
+        and "sqs:SendMessage" in as_list(statement["Action"])
+        and statement["Resource"] == arn("ErrandQueue")
+    }
+
+    assert senders == {"ApiHandlerRole", "SweepRole", "ErrandRole"}
+    for name in ("APIHandler", "Sweep", "Errand"):
+        assert functions[name]["Environment"]["Variables"]["ERRAND_QUEUE_URL"] == ref("ErrandQueue")
+
+
+def test_an_errand_may_what_it_needs_and_no_more(template: Json) -> None:
+    role = "ErrandRole"
+    of_items = ("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+    of_objects = ("PutObject", "GetObject", "DeleteObject", "DeleteObjectVersion", "AbortMultipartUpload")
+
+    assert allowed(template, role, arn("RegistryTable")) == {f"dynamodb:{name}" for name in of_items}
+    assert allowed(template, role, arn("EventsTable")) == {
+        f"dynamodb:{name}" for name in ("PutItem", "GetItem", "Query")
+    }
+    assert allowed(template, role, below("ArtifactBucket", "artifacts/*")) == {f"s3:{name}" for name in of_objects}
+    assert allowed(template, role, arn("ErrandQueue")) == {
+        f"sqs:{name}"
+        for name in (
+            *("ReceiveMessage", "DeleteMessage", "GetQueueAttributes", "ChangeMessageVisibility"),
+            "SendMessage",
+        )
+    }
+
+
+def test_an_errand_that_crashed_for_good_is_watched(template: Json) -> None:
+    assert ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "ErrandDeadLetters") in watched(template)
 
 
 BY_HAND = {"Bootstrap", "Doctor"}

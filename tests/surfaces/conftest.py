@@ -19,6 +19,7 @@ from chalicelib.settings import settings
 from chalicelib.surfaces.documentation import documentation
 from chalicelib.wiring import (
     authentication,
+    blobs,
     checkpoints,
     granting,
     outcomes,
@@ -28,6 +29,19 @@ from chalicelib.wiring import (
     uploading,
 )
 from chalicelib.wiring_geti import imports, sync_store, work
+from chalicelib.wiring_mlflow import (
+    errands,
+    experiments,
+    making,
+    numbering,
+    packing,
+    planting,
+    tracked_lists,
+    tracked_things,
+    tracking,
+    trees,
+    unpacking,
+)
 from tests.conftest import ARCHIVE
 from tests.log_lines import Line, captured
 from tests.surfaces.geti import GetiStage, geti
@@ -129,6 +143,8 @@ def service(access: str, aws: None, monkeypatch: pytest.MonkeyPatch, document: J
     made_once = (
         *(settings, registry, uploading, granting, authentication, outcomes, checkpoints, s3_client, s3_signer),
         *(sync_store, imports, work),
+        *(blobs, errands, trees, making, packing, planting, unpacking, numbering),
+        *(tracked_things, tracked_lists, experiments, tracking),
     )
     for maker in made_once:
         maker.cache_clear()

@@ -144,6 +144,8 @@ def test_only_what_tells_nothing_is_open() -> None:
         "get_health",
         "get_document",
         "get_page",
+        "get_server_info",
+        "get_server_info_for_pages",
     }
 
 

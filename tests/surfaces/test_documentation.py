@@ -29,7 +29,8 @@ def test_every_route_is_documented_and_every_documented_route_exists(document):
         (method, path)
         for path, methods in app.routes.items()
         for method, entry in methods.items()
-        if entry.view_name.split()[0] != refused and path != "/{proxy+}"
+        # What is behind them is MLflow's protocol, or nothing.
+        if entry.view_name.split()[0] != refused and not path.endswith("/{proxy+}")
     }
 
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}

@@ -1,0 +1,1 @@
+"""MLflow's REST API, as its unmodified clients speak it (docs/mlflow.md)."""
