@@ -1,7 +1,7 @@
 """The `modelreg` command: which commands there are, and how each ends.
 
     push  pull  ls  show  search  manifest  edit  edit-model  rm  alias  uploads
-    geti  token  can  events  audit  admin  doctor  login  config
+    geti  import  token  can  events  audit  admin  doctor  login  config
 
 Data goes to standard output, talk to standard error, and the exit code is one of exits.EXITS, whatever happens. No
 traceback is shown unless MODELREG_DEBUG is set. Neither the library nor its dependencies are imported before a
@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelreg import exits
-from modelreg.commands import audit, change, fetch, geti, look, operate, publish, setup, tokens, trail
+from modelreg.commands import audit, change, fetch, geti, importing, look, operate, publish, setup, tokens, trail
 from modelreg.errors import RegistryError
 from modelreg.output import PROGRAM, Output, drop_output
 from modelreg.tokens import without_secrets
@@ -183,6 +183,10 @@ def _add_models(app: typer.Typer) -> None:
     from_geti.command("status")(geti.status)
     from_geti.command("doctor")(geti.doctor)
     app.add_typer(from_geti, name="geti")
+
+    imports = _group("Models of other registries.")
+    imports.command("mlflow")(importing.from_mlflow)
+    app.add_typer(imports, name="import")
 
 
 def _add_access(app: typer.Typer) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from modelreg.errors import Corrupt, LocalError, NotARegistry
+from modelreg.errors import ConnectionFailed, Corrupt, LocalError, NotARegistry
 from modelreg.locks import open_alone
 from modelreg.models import Model
 from modelreg.ranges import Link, RangeReceiver
@@ -35,6 +35,7 @@ HASH_BYTES = 1024**2
 SAVE_SECONDS = 5.0  # each time, what arrived meanwhile is flushed to the disk
 _flush = getattr(os, "fdatasync", os.fsync)
 _NAME_STAR = re.compile(r"filename\*=UTF-8''([^;\s]+)", re.IGNORECASE)
+_SIZE = re.compile(r"/(\d{1,18})$")
 _UNSAFE = re.compile("[\0-\x1f\x7f-\x9f]")
 
 
@@ -58,6 +59,7 @@ def fetch(transfer: Transfer, model: Model, target: Path, *, is_folder: bool, ov
     if not model.size or model.size < 0:
         raise NotARegistry(f"The registry gave no size for model {model.id}.")
     link = Link(transfer.api, model.id)
+    size_bytes = model.size if model.file_url or model.sha256 else _size_in_answer(transfer.storage, link)
     with _local(target):
         is_folder = is_folder or target.is_dir()
     place = target / (file_name(model) or _name_in_answer(transfer.storage, model, link)) if is_folder else target
@@ -65,7 +67,7 @@ def fetch(transfer: Transfer, model: Model, target: Path, *, is_folder: bool, ov
         return place
     with _local(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    _Fetch(transfer, model, model.size, link, place, overwrite=overwrite).run()
+    _Fetch(transfer, model, size_bytes, link, place, overwrite=overwrite).run()
     return place
 
 
@@ -298,6 +300,18 @@ def _name_in_answer(storage: Storage, model: Model, link: Link) -> str:
     except StorageRefusal:
         found = None
     return (base_name(unquote(found[1])) if found else None) or base_name(f"{model.id}.bin") or "artifact.bin"
+
+
+def _size_in_answer(storage: Storage, link: Link) -> int:
+    """Bytes of the archive that the registry made of a directory of files: what it says itself is the sum of these."""
+    try:
+        with storage.get(link.url, 0, 1) as response:
+            found = _SIZE.search(response.headers.get("content-range", ""))
+    except StorageRefusal as refusal:
+        raise ConnectionFailed(f"The archive of this model cannot be had: {refusal.reason}.") from None
+    if not found:
+        raise NotARegistry("The archive of this model came without its size.")
+    return int(found[1])
 
 
 def file_name(model: Model) -> str | None:

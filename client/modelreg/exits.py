@@ -59,7 +59,9 @@ EXITS = (
         (LocalError, SourceChanged),
     ),
     Exit(9, "The bytes that arrived are not those that were sent.", (Corrupt,)),
-    Exit(NO, "The answer is no: `can` says refused, a doctor leaves something wrong, or a model of Geti failed."),
+    Exit(
+        NO, "The answer is no: `can` says refused, a doctor leaves something wrong, or a model could not be imported."
+    ),
     Exit(11, "The audit trail is not as it was written.", (BrokenTrail,)),
     Exit(INTERRUPTED, "Interrupted with Ctrl-C."),
 )

@@ -71,6 +71,8 @@ class Model(Answer):
     aliases: list[str] = []
     registered_model_id: str | None = None
     revision: int | None = None
+    stage: str | None = None
+    source: str | None = None
     created_date: str | None = None
     last_updated_date: str | None = None
 

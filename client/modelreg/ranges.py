@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 import httpx
 
-from modelreg.errors import ConnectionFailed, Corrupt, Forbidden, NotARegistry, RegistryError
+from modelreg.errors import ConnectionFailed, Corrupt, Forbidden, NotARegistry, RegistryError, Unavailable
 from modelreg.http import Api, segment
-from modelreg.retry import Attempts, Pulse, Stopped
+from modelreg.retry import Attempts, Pulse, Stopped, retry_after_seconds
 from modelreg.storage import Outcome, StorageRefusal
 from modelreg.transfer import MAX_RENEWALS, Transfer
 
@@ -43,11 +43,21 @@ class Link:
                 self._url = None
 
     def _asked(self) -> str:
-        response = self._api.request("GET", self._path, may_redirect=True)
+        response = self._answer()
         location: str = response.headers.get("location", "")
         if response.status_code not in (302, 303, 307) or not location.startswith(("http://", "https://")):
             raise NotARegistry(f"{self._api.url}{self._path} did not say where the artifact is.")
         return location
+
+    def _answer(self) -> httpx.Response:
+        """Where it is; while the registry is packing it as one archive, asked again."""
+        packing = Attempts(self._api.patience, 0, deadline_seconds=self._api.patience.packing_seconds)
+        while True:
+            response = self._api.request("GET", self._path, may_redirect=True)
+            if response.status_code != 202:
+                return response
+            pause = retry_after_seconds(response.headers.get("retry-after"))
+            packing.failed(Unavailable("The registry still packs the files of this model: try again later."), pause)
 
 
 class RangeReceiver:

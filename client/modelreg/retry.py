@@ -32,6 +32,7 @@ class Patience:
     attempts: of one part of a transfer, in a row. call_attempts: of a call that a person waits for.
     stall_seconds: as long as nothing at all may get through. join_seconds: as long as S3 may take to join the parts.
     running_seconds: as long as the registry may say that the same request is being worked on; it gives one 29 seconds.
+    packing_seconds: as long as it may pack the files of a model as one archive.
     """
 
     attempts: int = 10
@@ -41,6 +42,7 @@ class Patience:
     stall_seconds: float = 300.0
     join_seconds: float = 600.0
     running_seconds: float = 40.0
+    packing_seconds: float = 1800.0
     clock: Callable[[], float] = time.monotonic
     wait: Callable[[threading.Event, float], None] = _wait
     jitter: Callable[[], float] = random.random

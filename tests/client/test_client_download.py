@@ -496,3 +496,17 @@ def test_a_directory_in_the_way_is_named(registry: Registry, model_id: str, tmp_
 
     with pytest.raises(LocalError, match="is a directory"):
         registry.download(model_id, tmp_path)
+
+
+def test_a_directory_of_files_is_waited_for_while_it_is_packed(
+    fake: FakeRegistry, registry: Registry, waits: Waits, tmp_path: Path
+) -> None:
+    # Its size is that of the files, not that of the archive which is made of them.
+    model = fake.add_model(CONTENT, size=7, sha256=None, file_url=None)
+    packing = [httpx.Response(202, headers={"Retry-After": "5"}, text="ask again") for _ in range(3)]
+    fake.fail("GET", "/files", *packing)
+
+    path = registry.download(str(model["id"]), tmp_path)
+
+    assert path.read_bytes() == CONTENT
+    assert waits.seconds == [5.0, 5.0, 5.0]
