@@ -1,19 +1,43 @@
-"""`python -m tests.bench`: count, compare, print the tables and write them into docs/performance.md."""
+"""`python -m tests.bench [registry] [mlflow]`: count, compare, print tables and write them into docs/performance.md.
+
+Without arguments both: what requests of the registry cost, and MLflow's calls beside MLflow's own server.
+"""
 
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from infra.package import packaged
+from tests.bench.mlflow_rates import compare_rates
 from tests.bench.operations import count_calls
-from tests.bench.report import PAGE, calls_table, timing_table, transfers_table, upload_calls_table, write_page
+from tests.bench.report import (
+    MLFLOW_BEGIN,
+    MLFLOW_END,
+    PAGE,
+    calls_table,
+    rates_table,
+    timing_table,
+    transfers_table,
+    upload_calls_table,
+    write_page,
+)
 from tests.bench.timing import Repetitions, compare
 from tests.bench.transfers import compare_transfers, count_upload_calls, running_stack
+from tests.mlflow.server import running_server
 
 
 def main() -> None:
-    say("Counting AWS calls, with AWS in memory (half a minute) ...")
-    counts = count_calls()
     say("Packaging ...")
     package = packaged()
+    parts = {"registry": measure_registry, "mlflow": measure_mlflow}
+    for name in sys.argv[1:] or parts:
+        parts[name](package)
+    say(f"Written to {PAGE}.")
+
+
+def measure_registry(package: Path) -> None:
+    say("Counting AWS calls, with AWS in memory (half a minute) ...")
+    counts = count_calls()
     say("Comparing CPU and cold start with a bare function (a minute) ...")
     repetitions = Repetitions()
     comparisons = compare(package, counts.item, repetitions)
@@ -31,7 +55,13 @@ def main() -> None:
     text = "\n\n".join(tables)
     print(text)
     write_page(text)
-    say(f"Written to {PAGE}.")
+
+
+def measure_mlflow(package: Path) -> None:
+    with TemporaryDirectory() as folder, running_server(Path(folder)) as url, running_stack(package) as stack:
+        text = rates_table(compare_rates(stack, url, say))
+    print(text)
+    write_page(text, MLFLOW_BEGIN, MLFLOW_END)
 
 
 def say(text: str) -> None:

@@ -19,7 +19,8 @@ from moto import mock_aws
 from urllib3.filepost import encode_multipart_formdata
 
 from chalicelib.registry.models import ModelVersion
-from chalicelib.store.schema import CatalogItem, VersionItem
+from chalicelib.store.schema import VersionItem
+from chalicelib.store.version_rows import CatalogItem
 from tests.bench.aws_calls import Call, Recorder
 from tests.bench.units import item_size
 from tests.conftest import Clock, create_stores, template_resource, zip_of
