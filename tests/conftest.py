@@ -16,6 +16,7 @@ import yaml
 from moto import mock_aws
 from moto.backends import get_backend
 
+from chalicelib import settings, wiring, wiring_geti, wiring_mlflow
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action
 from chalicelib.registry.models import Draft, ModelVersion
@@ -35,6 +36,14 @@ BOB = Actor(name="bob")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The whole service first: its files take longest, and the short ones then fill what is left of two processes."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
+def forget_what_was_made() -> None:
+    """As a new container: settings, clients and services are made when they are asked for."""
+    for module in (settings, wiring, wiring_geti, wiring_mlflow):
+        for made in vars(module).values():
+            if hasattr(made, "cache_clear"):
+                made.cache_clear()
 
 
 CREDENTIALS = {

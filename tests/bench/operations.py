@@ -35,6 +35,8 @@ ENVIRONMENT = {
     "EVENTS_TABLE": TABLES[1],
     "ARTIFACT_BUCKET": "artifacts",
     "AUDIT_BUCKET": "audit",
+    # A token is looked up besides.
+    "ACCESS": "open",
 }
 METADATA = {
     "project_id": "65df3f1c9a1e4b0012c3d4e5",

@@ -21,11 +21,9 @@ from typing import Any
 import requests
 from modelreg import Registry
 
-from chalicelib.settings import settings
-from chalicelib.wiring import registry, s3_client, s3_patient_client, s3_signer, uploading
 from tests.bench.aws_calls import Call, Recorder
 from tests.bench.operations import Event, api_event
-from tests.conftest import ARCHIVE
+from tests.conftest import ARCHIVE, forget_what_was_made
 from tests.stack import Stack
 
 MEBIBYTE = 1024**2
@@ -186,8 +184,7 @@ def count_upload_calls(stack: Stack) -> list[UploadStep]:
             "POWERTOOLS_TRACE_DISABLED": "true",
         }
     )
-    for made_once in (settings, registry, uploading, s3_client, s3_patient_client, s3_signer):
-        made_once.cache_clear()
+    forget_what_was_made()
     recorder = Recorder({stack.table: 0, stack.events_table: 1})
     with recorder.installed(), contextlib.redirect_stdout(io.StringIO()):
         return _Steps(recorder).taken()

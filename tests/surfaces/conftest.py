@@ -15,34 +15,8 @@ from chalice.test import Client, HTTPResponse
 
 from app import app
 from chalicelib.openapi import document_of
-from chalicelib.settings import settings
 from chalicelib.surfaces.documentation import documentation
-from chalicelib.wiring import (
-    authentication,
-    blobs,
-    checkpoints,
-    granting,
-    outcomes,
-    registry,
-    s3_client,
-    s3_signer,
-    uploading,
-)
-from chalicelib.wiring_geti import imports, sync_store, work
-from chalicelib.wiring_mlflow import (
-    errands,
-    experiments,
-    making,
-    numbering,
-    packing,
-    planting,
-    tracked_lists,
-    tracked_things,
-    tracking,
-    trees,
-    unpacking,
-)
-from tests.conftest import ARCHIVE
+from tests.conftest import ARCHIVE, forget_what_was_made
 from tests.log_lines import Line, captured
 from tests.surfaces.geti import GetiStage, geti
 
@@ -140,17 +114,9 @@ def service(access: str, aws: None, monkeypatch: pytest.MonkeyPatch, document: J
         "POWERTOOLS_TRACE_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    made_once = (
-        *(settings, registry, uploading, granting, authentication, outcomes, checkpoints, s3_client, s3_signer),
-        *(sync_store, imports, work),
-        *(blobs, errands, trees, making, packing, planting, unpacking, numbering),
-        *(tracked_things, tracked_lists, experiments, tracking),
-    )
-    for maker in made_once:
-        maker.cache_clear()
+    forget_what_was_made()
     with Client(app) as client:
         yield Service(client, document)
-    for maker in made_once:
-        maker.cache_clear()
+    forget_what_was_made()
     for text in ("document", "text", "page"):
         documentation.__dict__.pop(text, None)

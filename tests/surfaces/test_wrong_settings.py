@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from chalicelib import telemetry, wiring
-from chalicelib.settings import SettingsError, settings
+from chalicelib.settings import SettingsError
+from tests.conftest import forget_what_was_made
 from tests.log_lines import captured
 
 WRONG = {
@@ -26,8 +27,7 @@ def misconfigured(service, monkeypatch) -> Callable[[str], None]:
 
     def make(variable: str) -> None:
         monkeypatch.setenv(variable, WRONG[variable])
-        for made_once in (settings, wiring.registry, wiring.uploading, wiring.authentication, wiring.granting):
-            made_once.cache_clear()
+        forget_what_was_made()
 
     return make
 
