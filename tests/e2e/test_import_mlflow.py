@@ -40,6 +40,7 @@ class Command:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
+            "TMPDIR": str(self._folder),
             "PYTHONPATH": str(ROOT / "client"),
             # Of the source, which is not to be asked with what is sent here, nor the other way round.
             "MLFLOW_TRACKING_TOKEN": "of-the-source",

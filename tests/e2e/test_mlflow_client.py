@@ -28,7 +28,9 @@ Results = Mapping[str, Any]
 
 def ran(script: str, url: str, folder: Path, **variables: str) -> Results:
     """What each case of a script came to."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "MLFLOW_TRACKING_URI": url, **variables}
+    # MLflow leaves behind what it makes for the time being.
+    places = {"HOME": str(folder), "TMPDIR": str(folder)}
+    environment = {"PATH": os.environ["PATH"], **places, "MLFLOW_TRACKING_URI": url, **variables}
     process = subprocess.run(
         [str(PYTHON), str(CLIENTS / script)],
         cwd=folder,

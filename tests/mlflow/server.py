@@ -26,7 +26,12 @@ def running_server(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [str(PROGRAM), "server", *options, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
             cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(folder),
+                "TMPDIR": str(folder),
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
             stdout=log,
             stderr=log,
             start_new_session=True,
