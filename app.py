@@ -1,46 +1,19 @@
-"""Every way in: the HTTP surfaces and the Lambda functions. No logic here."""
+"""Every way in: HTTP, whose paths chalicelib/routing.py has, and the other Lambda functions. No logic here."""
 
 from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, SQSEvent
 
-from chalicelib.forms import FORM_TYPES
-from chalicelib.surfaces.documentation import documentation
-from chalicelib.surfaces.events import events
-from chalicelib.surfaces.health import health
-from chalicelib.surfaces.manifest import manifest
-from chalicelib.surfaces.mlflow.protocol import BINARY_TYPES
-from chalicelib.surfaces.mlflow.server_info import mlflow
-from chalicelib.surfaces.models import models
-from chalicelib.surfaces.projects import projects
-from chalicelib.surfaces.registered_models import registered_models
-from chalicelib.surfaces.sync import sync_and_imports
-from chalicelib.surfaces.tokens import tokens
-from chalicelib.surfaces.uploads import uploads
+from chalicelib.forms import BINARY_TYPES
+from chalicelib.routing import Routes
 from chalicelib.wiring import bootstrapped, checkpointed, examined, swept
 from chalicelib.wiring_geti import imported, synced
 from chalicelib.wiring_mlflow import run_errand
 
 # Logs are Powertools' alone: Chalice would print each line a second time, as plain text.
 app = Chalice(app_name="model-registry", configure_logs=False)
-# Forms carry archives, byte for byte, and older clients of MLflow small files; all else, and every answer, is text.
-app.api.binary_types = [*FORM_TYPES, *BINARY_TYPES]
-
-documentation.surfaces = [
-    models,
-    manifest,
-    registered_models,
-    uploads,
-    projects,
-    sync_and_imports,
-    events,
-    tokens,
-    mlflow,
-    health,
-    documentation,
-]
-for surface in documentation.surfaces:
-    app.register_blueprint(surface)
+app.api.binary_types = [*BINARY_TYPES]
+app.routes = Routes(app)
 
 
 @app.schedule("rate(1 hour)", name="sweep")

@@ -5,16 +5,22 @@ name, the token as password. Tokens are remembered for half a minute, unknown on
 minute, and a request mostly costs no call for its token.
 """
 
+from __future__ import annotations
+
 import base64
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from chalicelib.registry.access import Actor
 from chalicelib.registry.errors import Unauthenticated
-from chalicelib.registry.ports import Tokens
-from chalicelib.registry.tokens import USE_NOTED_EVERY, StoredToken, digest_of, id_in, is_text_of
+from chalicelib.registry.tokens import USE_NOTED_EVERY, digest_of, id_in, is_text_of
+
+if TYPE_CHECKING:
+    from chalicelib.registry.ports import Tokens
+    from chalicelib.registry.tokens import StoredToken
 
 REMEMBERED_SECONDS = 30
 MAX_REMEMBERED = 1_000

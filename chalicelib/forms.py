@@ -15,6 +15,14 @@ MAX_FORM_BYTES = 4_500_000
 MAX_FIELDS = 256
 MAX_PROBLEMS = 20
 MULTIPART, URLENCODED = FORM_TYPES = ["multipart/form-data", "application/x-www-form-urlencoded"]
+# What gateways hand on byte for byte: forms, which carry archives, and what older clients of MLflow call small files.
+# All else, and every answer, is text.
+BINARY_TYPES = (
+    *FORM_TYPES,
+    *("application/octet-stream", "application/zip", "application/gzip", "application/x-tar", "application/x-bzip2"),
+    *("application/pdf", "application/x-hdf", "application/x-hdf5", "application/vnd.apache.parquet"),
+    *("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff"),
+)
 
 
 class Unprocessable(RegistryError):

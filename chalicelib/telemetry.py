@@ -5,21 +5,27 @@ bodies, query values. docs/logs.md tells of every line; what is written here is 
 The tracer is imported only where traces go somewhere.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
-from chalicelib.registry.access import Actor
-from chalicelib.registry.audit import Action, differences
-from chalicelib.registry.doctor import Report
-from chalicelib.registry.errors import Forbidden, Unauthenticated, Unavailable
-from chalicelib.registry.service import Subject
+from chalicelib.registry.audit import differences
+from chalicelib.registry.errors import Forbidden, Unauthenticated
 from chalicelib.settings import SettingsError, settings
+
+if TYPE_CHECKING:
+    from chalicelib.registry.access import Actor
+    from chalicelib.registry.audit import Action
+    from chalicelib.registry.doctor import Report
+    from chalicelib.registry.errors import Unavailable
+    from chalicelib.registry.service import Subject
 
 MAX_LOGGED_CHARACTERS = 256
 MAX_TRACEBACK_CHARACTERS = 16_000  # a line over 256 KB may arrive in pieces

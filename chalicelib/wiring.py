@@ -9,20 +9,18 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from ulid import ULID
 
 from chalicelib import telemetry
 from chalicelib.authentication import Authentication
 from chalicelib.registry.errors import Forbidden
-from chalicelib.registry.granting import FirstToken, Granting
 from chalicelib.registry.service import Registry
-from chalicelib.registry.sweeping import Sweeper
-from chalicelib.registry.uploading import Uploading
 from chalicelib.settings import settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from chalicelib.registry.granting import Granting
+    from chalicelib.registry.uploading import Uploading
     from chalicelib.store.blobs import S3Blobs
     from chalicelib.store.checkpoints import S3Checkpoints
     from chalicelib.store.outcomes import DynamoOutcomes
@@ -73,14 +71,18 @@ def authentication() -> Authentication:
 
 
 @cache
-def granting() -> Granting:
+def granting() -> "Granting":
     """The tokens of this process, on the same stores."""
+    from chalicelib.registry.granting import Granting
+
     return Granting(registry().catalog, utc_now, new_ulid, telemetry.audit_line)
 
 
 @cache
-def uploading() -> Uploading:
+def uploading() -> "Uploading":
     """The uploads of this process, on the same stores."""
+    from chalicelib.registry.uploading import Uploading
+
     stores = registry()
     return Uploading(stores.catalog, stores.blobs, utc_now, new_ulid, telemetry.audit_line)
 
@@ -96,6 +98,8 @@ def outcomes() -> "DynamoOutcomes":
 
 def bootstrapped(event: Mapping[str, Any]) -> dict[str, str]:
     """The first admin's token is stored, by its digest, or it is refused and why. Only IAM lets somebody ask."""
+    from chalicelib.registry.granting import FirstToken
+
     try:
         asked = FirstToken.model_validate(event)
     except ValidationError:
@@ -110,6 +114,7 @@ def bootstrapped(event: Mapping[str, Any]) -> dict[str, str]:
 
 def swept(remaining_milliseconds: Callable[[], int]) -> dict[str, int]:
     """What the scheduled sweep did; it ends before the time of its function does."""
+    from chalicelib.registry.sweeping import Sweeper
     from chalicelib.wiring_mlflow import errands, keeping
 
     stores = registry()
@@ -164,6 +169,8 @@ def utc_now() -> datetime:
 
 
 def new_ulid() -> str:
+    from ulid import ULID  # it looks up its own version, which takes longer than all that a read needs of ours
+
     return str(ULID())
 
 

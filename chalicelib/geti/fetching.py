@@ -21,9 +21,8 @@ from chalicelib.registry.access import Actor
 from chalicelib.registry.archives import ArchiveReport, inspect_archive
 from chalicelib.registry.errors import InvalidArchive, RegistryError
 from chalicelib.registry.formats import OPENVINO
-from chalicelib.registry.models import Draft, File
+from chalicelib.registry.models import ZIP, Draft, File
 from chalicelib.registry.service import Registry, base_name
-from chalicelib.registry.uploads import ZIP
 
 RESERVE_SECONDS = 60  # for all that is to be done once the package is there
 ANY_VERSION = Selection(models="all")  # what can be imported at all

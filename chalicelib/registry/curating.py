@@ -3,21 +3,27 @@
 They are found by their exposed names. Who may see one project only may leave its name away.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from chalicelib.registry.access import Access, Actor
 from chalicelib.registry.audit import Action
-from chalicelib.registry.errands import Errand, ErrandKind, Errands
+from chalicelib.registry.errands import Errand, ErrandKind
 from chalicelib.registry.errors import NO_SUCH_NAME, InvalidInput, NotFound, RegistryError
 from chalicelib.registry.models import Name, QualifiedName
-from chalicelib.registry.ports import Catalog
 from chalicelib.registry.registered_models import Alias, RegisteredModel, RegisteredModelChanges, exposed_name
-from chalicelib.registry.service import Announce, Registry
-from chalicelib.registry.tidying import Tidying
+
+if TYPE_CHECKING:
+    from chalicelib.registry.access import Access, Actor
+    from chalicelib.registry.errands import Errands
+    from chalicelib.registry.ports import Catalog
+    from chalicelib.registry.service import Announce, Registry
+    from chalicelib.registry.tidying import Tidying
 
 PROJECT_TAG = "registry.project"
 SECONDS_AT_ONCE = 5

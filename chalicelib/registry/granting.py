@@ -1,18 +1,25 @@
 """Who gives tokens out and takes them back: admins without limits; the first is made by whoever runs the account."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import StringConstraints
 
-from chalicelib.registry.access import Access, Actor, Decision, Deed, decision_on
+from chalicelib.registry.access import Access, Actor, Decision, decision_on
 from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import NO_SUCH_TOKEN, InvalidInput, NotFound
-from chalicelib.registry.models import Frozen, Name, QualifiedName
-from chalicelib.registry.ports import Catalog
-from chalicelib.registry.service import Announce
-from chalicelib.registry.tokens import StoredToken, Token, digest_of, new_token_text
+from chalicelib.registry.models import Frozen, Name
+from chalicelib.registry.tokens import Token, digest_of, new_token_text
+
+if TYPE_CHECKING:
+    from chalicelib.registry.access import Deed
+    from chalicelib.registry.models import QualifiedName
+    from chalicelib.registry.ports import Catalog
+    from chalicelib.registry.service import Announce
+    from chalicelib.registry.tokens import StoredToken
 
 BOOTSTRAP = Actor(kind="system", name="bootstrap")
 

@@ -1,13 +1,17 @@
 """Whether an object is still somebody's, as its mark says whose it may be (marks.py)."""
 
-from typing import Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
 
 from chalicelib.registry.errands import ErrandKind
 from chalicelib.registry.errors import NotFound
-from chalicelib.registry.making import Makings
 from chalicelib.registry.marks import FileMark, ModelMark, PackMark, mark_of
-from chalicelib.registry.ports import Blobs, Catalog
-from chalicelib.registry.trees import Trees
+
+if TYPE_CHECKING:
+    from chalicelib.registry.making import Makings
+    from chalicelib.registry.ports import Blobs, Catalog
+    from chalicelib.registry.trees import Trees
 
 
 class Keeping(Protocol):

@@ -5,13 +5,18 @@ makes it at a time, under a lease that ends with the time of its function, so th
 way. What cannot be made, is told; what failed for a reason that may pass, is begun anew by the next who asks.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from chalicelib.registry.errands import Errand, ErrandKind, Errands
+from chalicelib.registry.errands import Errand
 from chalicelib.registry.errors import NotHere
 from chalicelib.registry.models import Frozen
+
+if TYPE_CHECKING:
+    from chalicelib.registry.errands import ErrandKind, Errands
 
 ASKED_AGAIN_AFTER = timedelta(seconds=60)  # an errand that was queued, and that nobody has begun
 GRACE = timedelta(seconds=30)  # a lease ends behind the time of its function

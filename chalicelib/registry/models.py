@@ -20,6 +20,7 @@ from pydantic import (
 
 from chalicelib.registry.errors import InvalidInput, NotHere, UnsupportedPrecision, shown
 
+ZIP = "application/zip"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
 MAX_METADATA_BYTES = 64 * 1024
 MAX_TAG_CHARACTERS = 100_000  # of a value, as MLflow has it

@@ -3,21 +3,26 @@
 What was registered otherwise has a number too, and is found and changed here likewise.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import ValidationError
 
-from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import InvalidInput, NotFound, Unavailable
 from chalicelib.registry.formats import MLFLOW
-from chalicelib.registry.models import Artifact, Changes, Lineage, Metadata, ModelVersion, Stage, Tree
-from chalicelib.registry.ports import Blobs, Catalog
-from chalicelib.registry.registered_models import RegisteredModel
-from chalicelib.registry.service import Announce
+from chalicelib.registry.models import Changes, Metadata, ModelVersion, Tree
+
+if TYPE_CHECKING:
+    from chalicelib.registry.access import Actor
+    from chalicelib.registry.models import Artifact, Lineage, Stage
+    from chalicelib.registry.ports import Blobs, Catalog
+    from chalicelib.registry.registered_models import RegisteredModel
+    from chalicelib.registry.service import Announce
 
 ACTIVE_STAGES: tuple[Stage, ...] = ("Staging", "Production")
 STAGES: tuple[Stage | None, ...] = (None, "Staging", "Production", "Archived")
@@ -41,11 +46,11 @@ class NewVersion:
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str | None = None
 
-    def saying(self, tags: Mapping[str, str], description: str | None) -> "NewVersion":
+    def saying(self, tags: Mapping[str, str], description: str | None) -> NewVersion:
         """This with what is said of it."""
         return replace(self, tags=tags, description=description)
 
-    def listed_again(self) -> "NewVersion":
+    def listed_again(self) -> NewVersion:
         """This with its tree as it is now. Raises InvalidInput if nothing is left, Unavailable if it cannot tell."""
         if self.relist is None:
             raise Unavailable("Files of this model are being written: try again when they are there.")

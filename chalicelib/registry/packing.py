@@ -16,10 +16,9 @@ from chalicelib.registry.errands import ErrandKind
 from chalicelib.registry.errors import NotFound, RegistryError, TooLarge, Unavailable
 from chalicelib.registry.making import GRACE, Made, Making
 from chalicelib.registry.marks import PackMark
-from chalicelib.registry.models import File, Tree
+from chalicelib.registry.models import ZIP, File, Tree
 from chalicelib.registry.ports import Blobs, Catalog
 from chalicelib.registry.trees import TreeFile, Trees, artifact_of, relative
-from chalicelib.registry.uploads import ZIP
 
 WAIT_SECONDS = 15.0
 READ_BYTES = 8 * 1024**2

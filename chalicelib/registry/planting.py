@@ -14,12 +14,12 @@ from typing import Protocol
 from chalicelib.registry.access import Actor
 from chalicelib.registry.errors import InvalidInput, NotFound, RegistryError, TooLarge, UploadIncomplete, shown
 from chalicelib.registry.marks import FileMark
-from chalicelib.registry.models import File, Frozen, ModelVersion
+from chalicelib.registry.models import ZIP, File, Frozen, ModelVersion
 from chalicelib.registry.ports import Blobs
 from chalicelib.registry.service import Registry, base_name
 from chalicelib.registry.trees import Entry, Root, TreeFile, TreePlace, Trees, TreeUpload, VersionPlace, sealed_text
 from chalicelib.registry.unpacking import Unpacking
-from chalicelib.registry.uploads import MAX_PARTS, ZIP, Part
+from chalicelib.registry.uploads import MAX_PARTS, Part
 
 MEDIA_TYPE = "application/octet-stream"
 MAX_LISTED = 20_000  # in one directory: an answer has 6 MB

@@ -3,23 +3,26 @@
 One contract suite (tests/contract) holds for every implementation.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from chalicelib.registry.access import EVERYWHERE, Access, Actor
-from chalicelib.registry.audit import Event
-from chalicelib.registry.checkpoints import Checkpoint, Link
-from chalicelib.registry.errands import Errand
-from chalicelib.registry.models import Draft, File, Filters, Head, ModelVersion, Page, Placement, Stage
-from chalicelib.registry.registered_models import RegisteredModel
-from chalicelib.registry.tokens import StoredToken, Token
-from chalicelib.registry.trail import TrailFilters, TrailPage
-from chalicelib.registry.uploads import Part, StoredObject, Upload, UploadState
+from chalicelib.registry.access import EVERYWHERE
 
 if TYPE_CHECKING:
+    from chalicelib.registry.access import Access, Actor
+    from chalicelib.registry.audit import Event
+    from chalicelib.registry.checkpoints import Checkpoint, Link
+    from chalicelib.registry.errands import Errand
+    from chalicelib.registry.models import Draft, File, Filters, Head, ModelVersion, Page, Placement, Stage
     from chalicelib.registry.numbering import NewVersion
+    from chalicelib.registry.registered_models import RegisteredModel
+    from chalicelib.registry.tokens import StoredToken, Token
+    from chalicelib.registry.trail import TrailFilters, TrailPage
+    from chalicelib.registry.uploads import Part, StoredObject, Upload, UploadState
 
 
 class Catalog(Protocol):
@@ -31,23 +34,23 @@ class Catalog(Protocol):
     """
 
     @property
-    def uploads(self) -> "Uploads":
+    def uploads(self) -> Uploads:
         """The uploads, which hold what versions need."""
 
     @property
-    def registered_models(self) -> "RegisteredModels":
+    def registered_models(self) -> RegisteredModels:
         """What versions belong to."""
 
     @property
-    def numbered(self) -> "Numbered":
+    def numbered(self) -> Numbered:
         """The versions by their numbers."""
 
     @property
-    def tokens(self) -> "Tokens":
+    def tokens(self) -> Tokens:
         """The API tokens."""
 
     @property
-    def trail(self) -> "Trail":
+    def trail(self) -> Trail:
         """What happened."""
 
     def ping(self) -> None:
@@ -231,7 +234,7 @@ class RegisteredModels(Protocol):
 class Numbered(Protocol):
     """The versions of registered models by their numbers; changes as in Catalog."""
 
-    def add(self, model: RegisteredModel, version: ModelVersion, made: "NewVersion", by: Actor) -> ModelVersion:
+    def add(self, model: RegisteredModel, version: ModelVersion, made: NewVersion, by: Actor) -> ModelVersion:
         """Store a version under the next number, which is its label too; as it was stored.
 
         What it copies, or the tree that it is of, stays as it is. Raises NotFound if the registered model, or what is

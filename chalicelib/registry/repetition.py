@@ -4,16 +4,21 @@ A request is what its caller says it is: the same key with the same content. Its
 does, so that its work is known as its own whatever else was lost.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from chalicelib.registry.access import Actor
 from chalicelib.registry.errors import Conflict
-from chalicelib.registry.models import Draft, Frozen
-from chalicelib.registry.ports import Catalog
+from chalicelib.registry.models import Frozen
+
+if TYPE_CHECKING:
+    from chalicelib.registry.access import Actor
+    from chalicelib.registry.models import Draft
+    from chalicelib.registry.ports import Catalog
 
 DIGEST_CHARACTERS = 32  # 128 bits: nobody finds two requests of one digest
 
@@ -37,7 +42,7 @@ class Outcome(Frozen):
     upload_id: str | None = None
 
     @classmethod
-    def of_conflict(cls, conflict: Conflict) -> "Outcome":
+    def of_conflict(cls, conflict: Conflict) -> Outcome:
         return cls(status=409, code=conflict.code, holder=conflict.holder, upload_id=conflict.upload_id)
 
     @property

@@ -3,6 +3,8 @@
 Plain reads go from a surface straight to the catalog.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import re
@@ -10,10 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from chalicelib.registry.access import Actor
-from chalicelib.registry.archives import ArchiveReport, inspect_archive
 from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import (
     NO_SUCH_NAME,
@@ -24,17 +24,23 @@ from chalicelib.registry.errors import (
     OutcomeUnknown,
     RegistryError,
 )
-from chalicelib.registry.models import Changes, Draft, File, ModelVersion, Placement
-from chalicelib.registry.ports import Blobs, Catalog
-from chalicelib.registry.registered_models import RegisteredModel, RegisteredModelChanges
+from chalicelib.registry.models import ZIP, File, ModelVersion
 from chalicelib.registry.repetition import is_own_work
-from chalicelib.registry.tokens import Token
-from chalicelib.registry.tracking import Tracked
-from chalicelib.registry.uploads import ZIP, Upload
+
+if TYPE_CHECKING:
+    from chalicelib.registry.access import Actor
+    from chalicelib.registry.archives import ArchiveReport
+    from chalicelib.registry.models import Changes, Draft, Placement
+    from chalicelib.registry.ports import Blobs, Catalog
+    from chalicelib.registry.registered_models import RegisteredModel, RegisteredModelChanges
+    from chalicelib.registry.tokens import Token
+    from chalicelib.registry.tracking import Tracked
+    from chalicelib.registry.uploads import Upload
+
+    Subject = ModelVersion | RegisteredModel | Upload | Token | Tracked
+    Announce = Callable[[Action, Subject | None, Subject | None, Actor], None]
 
 MAX_FILE_NAME_BYTES = 255
-Subject = ModelVersion | RegisteredModel | Upload | Token | Tracked
-Announce = Callable[[Action, Subject | None, Subject | None, Actor], None]
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,8 @@ class Registry:
         return f"artifacts/{self._new_ulid()}/{base_name(file_name)}"
 
     def _register(self, draft: Draft, parcel: Parcel, by: Actor) -> ModelVersion:
+        from chalicelib.registry.archives import inspect_archive  # a container that only reads does without
+
         size, sha256 = _measure(parcel)
         report = inspect_archive(parcel.body, declared_format=draft.format)
         draft = completed(draft, report)

@@ -5,16 +5,21 @@ only if those for whom it was written, as its mark says (marks.py), name another
 keys are never used again, so what is unnamed two days after it was written stays unnamed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from chalicelib.registry.errands import Errands
 from chalicelib.registry.errors import NotFound, Unavailable
-from chalicelib.registry.keeping import Keeping
 from chalicelib.registry.models import Frozen
-from chalicelib.registry.ports import Blobs, Catalog
-from chalicelib.registry.uploading import Uploading
 from chalicelib.registry.uploads import UploadState
+
+if TYPE_CHECKING:
+    from chalicelib.registry.errands import Errands
+    from chalicelib.registry.keeping import Keeping
+    from chalicelib.registry.ports import Blobs, Catalog
+    from chalicelib.registry.uploading import Uploading
 
 ORPHAN_AGE = timedelta(hours=48)
 MAX_UPLOADS = 1_000  # in one run; objects get the rest of its time

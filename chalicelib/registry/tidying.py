@@ -4,16 +4,22 @@ A few are done by the request itself; an errand does the rest, in steps that may
 is remembered until it is done, so that a sweep makes up for errands that were lost.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action
-from chalicelib.registry.errands import Errand, ErrandKind, Errands
+from chalicelib.registry.errands import ErrandKind
 from chalicelib.registry.errors import NotFound
-from chalicelib.registry.ports import Blobs, Catalog
-from chalicelib.registry.service import Announce
+
+if TYPE_CHECKING:
+    from chalicelib.registry.errands import Errand, Errands
+    from chalicelib.registry.ports import Blobs, Catalog
+    from chalicelib.registry.service import Announce
 
 TIDY = Actor(kind="system", name="tidy")
 REMOVED_AT_ONCE = 50  # numbers that are read in one call

@@ -1,24 +1,30 @@
 """Experiments, runs and logged models, as who may sees and changes them: what the rules of all of them share. Pure."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import NotFound
-from chalicelib.registry.service import Announce
 from chalicelib.registry.tracking import (
     ID,
-    Data,
     Experiment,
     LoggedModel,
     Run,
-    Tracked,
-    TrackingStore,
     in_milliseconds,
 )
 from chalicelib.registry.tracking_access import sees
+
+if TYPE_CHECKING:
+    from chalicelib.registry.access import Actor
+    from chalicelib.registry.service import Announce
+    from chalicelib.registry.tracking import (
+        Data,
+        Tracked,
+        TrackingStore,
+    )
 
 T = TypeVar("T", Experiment, Run, LoggedModel)
 SUBJECTS: Mapping[type[Tracked], str] = {Experiment: "EXP#", Run: "RUN#", LoggedModel: "LM#"}

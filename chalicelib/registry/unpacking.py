@@ -16,11 +16,10 @@ from chalicelib.registry.errands import Errand, ErrandKind, Errands
 from chalicelib.registry.errors import InvalidArchive, InvalidInput, NotFound, RegistryError, Unavailable
 from chalicelib.registry.making import GRACE, Made, Making
 from chalicelib.registry.marks import FileMark
-from chalicelib.registry.models import File
+from chalicelib.registry.models import ZIP, File
 from chalicelib.registry.ports import Blobs, Catalog
 from chalicelib.registry.service import base_name
 from chalicelib.registry.trees import UNPACKED, TreeFile, Trees, checked_path
-from chalicelib.registry.uploads import ZIP
 from chalicelib.registry.zip_reader import Entry, RangeReader, content, read_directory
 
 WAIT_SECONDS = 15.0

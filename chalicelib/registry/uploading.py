@@ -4,14 +4,16 @@ An open upload holds the id and the claim of its model. Whatever ends it decides
 what is left of it in S3 then belongs to no one and is removed, at once or by the sweep.
 """
 
+from __future__ import annotations
+
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from chalicelib.registry.access import Actor
-from chalicelib.registry.archives import ArchiveReport, inspect_archive, inspect_file
+from chalicelib.registry.archives import inspect_archive, inspect_file
 from chalicelib.registry.audit import Action
 from chalicelib.registry.errors import (
     NO_SUCH_UPLOAD,
@@ -25,16 +27,11 @@ from chalicelib.registry.errors import (
     UploadClosed,
     UploadIncomplete,
 )
-from chalicelib.registry.models import MAX_METADATA_BYTES, Draft, File, ModelVersion, tags_size
-from chalicelib.registry.ports import Blobs, Catalog, SignedRequest
+from chalicelib.registry.models import MAX_METADATA_BYTES, ZIP, File, ModelVersion, tags_size
 from chalicelib.registry.repetition import is_own_work
-from chalicelib.registry.service import Announce, base_name, completed, telling_no_hidden_upload
+from chalicelib.registry.service import base_name, completed, telling_no_hidden_upload
 from chalicelib.registry.uploads import (
     EXPIRY,
-    ZIP,
-    Part,
-    StatedFile,
-    StoredObject,
     Upload,
     UploadState,
     checked_digests,
@@ -42,6 +39,18 @@ from chalicelib.registry.uploads import (
     expiry,
     planned_part_size,
 )
+
+if TYPE_CHECKING:
+    from chalicelib.registry.access import Actor
+    from chalicelib.registry.archives import ArchiveReport
+    from chalicelib.registry.models import Draft
+    from chalicelib.registry.ports import Blobs, Catalog, SignedRequest
+    from chalicelib.registry.service import Announce
+    from chalicelib.registry.uploads import (
+        Part,
+        StatedFile,
+        StoredObject,
+    )
 
 
 @dataclass(frozen=True)

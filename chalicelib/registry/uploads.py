@@ -15,7 +15,7 @@ from pydantic import Field, field_serializer
 
 from chalicelib.registry.access import Actor
 from chalicelib.registry.errors import InvalidInput, UploadIncomplete
-from chalicelib.registry.models import Draft, Frozen, QualifiedName
+from chalicelib.registry.models import ZIP, Draft, Frozen, QualifiedName
 
 MAX_OBJECT_BYTES = 5 * 1024**4
 MAX_PARTS = 10_000
@@ -25,7 +25,6 @@ PART_BYTES = 16 * 1024**2  # a client holds a few of them in memory
 MAX_SINGLE_BYTES = 64 * 1024**2  # up to here one PUT carries everything
 IDLE = timedelta(hours=24)
 MAX_AGE = timedelta(days=7)
-ZIP = "application/zip"
 EXPIRY = Actor(kind="system", name="expiry")
 
 

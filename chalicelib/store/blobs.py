@@ -4,6 +4,8 @@ Clients send large objects themselves, with requests that are signed here: a sig
 these bytes or none. Each object is marked with the id of the model it is for.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import io
@@ -20,12 +22,15 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NotConnected
 
 from chalicelib.registry.errors import Unavailable, UploadIncomplete
-from chalicelib.registry.models import File
-from chalicelib.registry.ports import Poured, SignedRequest
-from chalicelib.registry.uploads import Part, StoredObject, Upload
+from chalicelib.registry.ports import SignedRequest
+from chalicelib.registry.uploads import Part, StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from chalicelib.registry.models import File
+    from chalicelib.registry.ports import Poured
+    from chalicelib.registry.uploads import Upload
 
 THROTTLED = ("SlowDown", "RequestTimeout", "ThrottlingException")
 PREFIX = "artifacts/"
@@ -44,11 +49,11 @@ class S3Blobs:
     def __init__(
         self,
         bucket: str,
-        client: "Callable[[], S3Client]",
-        signer: "Callable[[], S3Client]",
+        client: Callable[[], S3Client],
+        signer: Callable[[], S3Client],
         url_seconds: int,
         report: Callable[[str, str], None],
-        patient: "Callable[[], S3Client] | None" = None,
+        patient: Callable[[], S3Client] | None = None,
         join_seconds: float = 18,
     ) -> None:
         self.bucket = bucket
@@ -285,7 +290,7 @@ class S3Blobs:
 class StoredFile(io.RawIOBase):
     """An object in S3 as a file that can be sought: each read is one ranged GET."""
 
-    def __init__(self, client: "S3Client", bucket: str, key: str, size: int) -> None:
+    def __init__(self, client: S3Client, bucket: str, key: str, size: int) -> None:
         self._client = client
         self._where: Any = {"Bucket": bucket, "Key": key}
         self._size = size

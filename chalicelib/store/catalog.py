@@ -4,24 +4,25 @@ Rules are conditions on those writes. Who loses a race reads again (`Retry`); wh
 Conflict with its holder. `search` is in search.py.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist, PynamoDBException
 
 from chalicelib.registry import audit
-from chalicelib.registry.access import EVERYWHERE, Access, Actor
-from chalicelib.registry.audit import Action, Change, Event
+from chalicelib.registry.access import EVERYWHERE
+from chalicelib.registry.audit import Action, Change
 from chalicelib.registry.errors import NO_SUCH_MODEL, NotFound, StaleRevision, Unavailable
-from chalicelib.registry.models import Draft, Filters, Head, ModelVersion, Page, Placement
 from chalicelib.registry.registered_models import exposed_name, renamed_as, shown_as
 from chalicelib.store.commits import Commits, Prepared
 from chalicelib.store.held_items import held, let_go
 from chalicelib.store.keys import META, claim_key, event_key, model_key, name_key
 from chalicelib.store.model_records import item_of, touch
-from chalicelib.store.numbered import DynamoNumbered
 from chalicelib.store.placing import Placing
 from chalicelib.store.registered_models import DynamoRegisteredModels
 from chalicelib.store.schema import (
@@ -38,7 +39,6 @@ from chalicelib.store.schema import (
 )
 from chalicelib.store.search import Search
 from chalicelib.store.tokens import DynamoTokens
-from chalicelib.store.trail import DynamoTrail
 from chalicelib.store.transactions import (
     Busy,
     Retry,
@@ -48,6 +48,15 @@ from chalicelib.store.transactions import (
 from chalicelib.store.uploads import DynamoUploads
 from chalicelib.store.version_records import bury_version, put_version, version_of
 from chalicelib.store.version_rows import delist, enlist
+
+if TYPE_CHECKING:
+    from pynamodb.connection.base import Connection
+
+    from chalicelib.registry.access import Access, Actor
+    from chalicelib.registry.audit import Event
+    from chalicelib.registry.models import Draft, Filters, Head, ModelVersion, Page, Placement
+    from chalicelib.store.numbered import DynamoNumbered
+    from chalicelib.store.trail import DynamoTrail
 
 EVENTS_READ = 20  # at once, from the newest on
 
@@ -71,11 +80,7 @@ class DynamoCatalog:
         self._placing = Placing(self._connection, new_ulid, lambda upload_id, at: self._uploads.expire(upload_id, at))
         self._uploads = DynamoUploads(self._connection, self._placing, self._commits, self._retry, new_ulid)
         self._registered_models = DynamoRegisteredModels(self._connection, self._commits, self._retry, new_ulid)
-        self._numbered = DynamoNumbered(
-            self._connection, self._placing, self._registered_models, self._commits, self._retry, new_ulid
-        )
         self._tokens = DynamoTokens(self._connection, self._commits, self._retry, new_ulid)
-        self._trail = DynamoTrail(self._retry)
 
     @property
     def uploads(self) -> DynamoUploads:
@@ -85,17 +90,24 @@ class DynamoCatalog:
     def registered_models(self) -> DynamoRegisteredModels:
         return self._registered_models
 
-    @property
+    @cached_property
     def numbered(self) -> DynamoNumbered:
-        return self._numbered
+        # Imported here, as the trail below: the first read of a container does not wait for what it has no use for.
+        from chalicelib.store.numbered import DynamoNumbered
+
+        return DynamoNumbered(
+            self._connection, self._placing, self._registered_models, self._commits, self._retry, self._new_ulid
+        )
 
     @property
     def tokens(self) -> DynamoTokens:
         return self._tokens
 
-    @property
+    @cached_property
     def trail(self) -> DynamoTrail:
-        return self._trail
+        from chalicelib.store.trail import DynamoTrail
+
+        return DynamoTrail(self._retry)
 
     def ping(self) -> None:
         try:

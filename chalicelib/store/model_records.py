@@ -4,17 +4,16 @@ Rows by name hold exactly what the record says. Rows by tag and by last change a
 for whatever is so, and some for what no longer is.
 """
 
+from __future__ import annotations
+
 from contextlib import suppress
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pynamodb.exceptions import DoesNotExist
-from pynamodb.expressions.condition import Condition
-from pynamodb.expressions.update import Action as Update
 
-from chalicelib.registry.audit import Event
 from chalicelib.registry.errors import NO_SUCH_NAME, NotFound
-from chalicelib.registry.models import Metadata, ModelVersion, time_text
-from chalicelib.registry.registered_models import RegisteredModel
+from chalicelib.registry.models import time_text
 from chalicelib.store.batches import put_all
 from chalicelib.store.keys import (
     META,
@@ -34,12 +33,23 @@ from chalicelib.store.schema import (
     ListedItem,
     NameItem,
     PointerItem,
-    RegistryItem,
     record_of,
 )
 from chalicelib.store.search_rows import MODELS_BY_CHANGE, ChangeRow, ModelRow, TagRow, partitions_of
 from chalicelib.store.spilling import TagsItem, keep, piece_key, spill, tags_of
-from chalicelib.store.transactions import LostRace, Transaction, transient_errors_as_busy
+from chalicelib.store.transactions import LostRace, transient_errors_as_busy
+
+if TYPE_CHECKING:
+    from pynamodb.expressions.condition import Condition
+    from pynamodb.expressions.update import Action as Update
+
+    from chalicelib.registry.audit import Event
+    from chalicelib.registry.models import Metadata, ModelVersion
+    from chalicelib.registry.registered_models import RegisteredModel
+    from chalicelib.store.schema import (
+        RegistryItem,
+    )
+    from chalicelib.store.transactions import Transaction
 
 MAX_TAG_ROWS = 40  # in a transaction, which may have 100 items
 

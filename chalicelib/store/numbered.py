@@ -5,31 +5,42 @@ not lose for ever, and keeps it until its version is stored: numbers have no gap
 a version of another number has the number as its label.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist
 
-from chalicelib.registry.access import Actor
 from chalicelib.registry.audit import Action, Change
 from chalicelib.registry.errors import NO_SUCH_MODEL, NotFound
-from chalicelib.registry.models import Head, ModelVersion, Stage
-from chalicelib.registry.numbering import NewVersion, no_such_version
-from chalicelib.registry.registered_models import RegisteredModel, numbered
-from chalicelib.store.commits import Commits, Prepared
+from chalicelib.registry.models import Head, ModelVersion
+from chalicelib.registry.numbering import no_such_version
+from chalicelib.registry.registered_models import numbered
+from chalicelib.store.commits import Prepared
 from chalicelib.store.held_items import hold
 from chalicelib.store.keys import META, claim_key, model_key, number_key, registered_model_key
 from chalicelib.store.model_records import item_of, touch
-from chalicelib.store.placing import Placing
-from chalicelib.store.registered_models import DynamoRegisteredModels
 from chalicelib.store.schema import ClaimItem, NameItem, NumberItem, VersionItem, is_at, is_unused
-from chalicelib.store.transactions import LostRace, Refused, Retry, Transaction, transient_errors_as_busy
+from chalicelib.store.transactions import LostRace, Transaction, transient_errors_as_busy
 from chalicelib.store.tree_items import seal
 from chalicelib.store.version_records import put_version, version_of
 from chalicelib.store.version_rows import enlist, number_row
+
+if TYPE_CHECKING:
+    from pynamodb.connection.base import Connection
+
+    from chalicelib.registry.access import Actor
+    from chalicelib.registry.models import Stage
+    from chalicelib.registry.numbering import NewVersion
+    from chalicelib.registry.registered_models import RegisteredModel
+    from chalicelib.store.commits import Commits
+    from chalicelib.store.placing import Placing
+    from chalicelib.store.registered_models import DynamoRegisteredModels
+    from chalicelib.store.transactions import Refused, Retry
 
 THREADS = 8  # that look for the newest versions of a page
 MAX_SKIPPED = 20  # taken labels in a row, at one attempt
@@ -92,7 +103,7 @@ class DynamoNumbered:
             changed += more
         return changed
 
-    def _go_on(self, step: "Transition", by: Actor, at: datetime) -> tuple[Sequence[Changed], bool]:
+    def _go_on(self, step: Transition, by: Actor, at: datetime) -> tuple[Sequence[Changed], bool]:
         """What one transaction changed of it, and whether that was all."""
         event_id = self._new_ulid()
 
@@ -179,7 +190,7 @@ class DynamoNumbered:
             found.setdefault(version.rm_id, []).append(version)
         return found
 
-    def _others(self, name: NameItem, step: "Transition") -> list[int]:
+    def _others(self, name: NameItem, step: Transition) -> list[int]:
         """What is to be archived, lowest first: the newest is the last to leave a stage."""
         if not step.archives_others or step.stage not in name.inline_model().staged:
             return []

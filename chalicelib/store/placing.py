@@ -5,19 +5,20 @@ moment ahead so that most refusals cost no write; the conditions of the items de
 holds is freed on the way.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from chalicelib.registry import audit
-from chalicelib.registry.access import Actor
-from chalicelib.registry.audit import Action, Change, Event
+from chalicelib.registry.audit import Action, Change
 from chalicelib.registry.errors import Conflict
-from chalicelib.registry.models import Draft, Head, Metadata, ModelVersion, Placement
+from chalicelib.registry.models import Head, Placement
 from chalicelib.registry.registered_models import RegisteredModel, exposed_name
-from chalicelib.registry.uploads import Upload, UploadState
+from chalicelib.registry.uploads import UploadState
 from chalicelib.store.keys import (
     META,
     claim_key,
@@ -36,8 +37,17 @@ from chalicelib.store.schema import (
     RegistryItem,
     VersionItem,
 )
-from chalicelib.store.transactions import LostRace, Transaction, transient_errors_as_busy
+from chalicelib.store.transactions import LostRace, transient_errors_as_busy
 from chalicelib.store.version_rows import number_row
+
+if TYPE_CHECKING:
+    from pynamodb.connection.base import Connection
+
+    from chalicelib.registry.access import Actor
+    from chalicelib.registry.audit import Event
+    from chalicelib.registry.models import Draft, Metadata, ModelVersion
+    from chalicelib.registry.uploads import Upload
+    from chalicelib.store.transactions import Transaction
 
 SUFFIX_CHARACTERS = 8
 

@@ -4,20 +4,21 @@ An alias is kept twice: in the registered model, which decides, and in the versi
 stays one call. Both change in one transaction, each with an event of its own.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist
 
-from chalicelib.registry.access import EVERYWHERE, Access, Actor
-from chalicelib.registry.audit import Action, Change, Event
+from chalicelib.registry.access import EVERYWHERE
+from chalicelib.registry.audit import Action, Change
 from chalicelib.registry.errands import Errand, ErrandKind
 from chalicelib.registry.errors import NO_SUCH_NAME, AlreadyExists, InvalidInput, NotFound, StaleRevision, shown
-from chalicelib.registry.models import Head, ModelVersion, Stage
+from chalicelib.registry.models import Head
 from chalicelib.registry.registered_models import RegisteredModel, renamed_as
-from chalicelib.store.commits import Commits, Prepared
+from chalicelib.store.commits import Prepared
 from chalicelib.store.keys import (
     META,
     PENDING,
@@ -38,9 +39,18 @@ from chalicelib.store.schema import (
     VersionItem,
     is_at,
 )
-from chalicelib.store.transactions import Busy, LostRace, Refused, Retry, Transaction, transient_errors_as_busy
+from chalicelib.store.transactions import Busy, LostRace, Refused, Transaction, transient_errors_as_busy
 from chalicelib.store.version_records import put_version, version_of
 from chalicelib.store.version_rows import enlist
+
+if TYPE_CHECKING:
+    from pynamodb.connection.base import Connection
+
+    from chalicelib.registry.access import Access, Actor
+    from chalicelib.registry.audit import Event
+    from chalicelib.registry.models import ModelVersion, Stage
+    from chalicelib.store.commits import Commits
+    from chalicelib.store.transactions import Retry
 
 Edit = Callable[[RegisteredModel], RegisteredModel]
 ABOVE_ALL_NUMBERS = "V#~"

@@ -52,17 +52,18 @@ A version's record is kept as the JSON text of the domain model, so that a read 
 or a filter has to see is an attribute beside it.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pynamodb.attributes import (
     BooleanAttribute,
     NumberAttribute,
     UnicodeAttribute,
 )
-from pynamodb.expressions.condition import Condition
 from pynamodb.models import Model
 
 from chalicelib.registry.access import Actor
@@ -81,6 +82,9 @@ from chalicelib.store.keys import (
     token_key,
     upload_key,
 )
+
+if TYPE_CHECKING:
+    from pynamodb.expressions.condition import Condition
 
 INLINE_BYTES = 16 * 1024  # of tags, in a record
 TAGS = "TAGS#"

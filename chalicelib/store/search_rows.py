@@ -5,12 +5,14 @@ for each project. All but those by last change hold exactly what is; a row by la
 says otherwise by now is passed over.
 """
 
-from typing import Self
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
 
 from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
 
-from chalicelib.registry.models import External, ModelVersion, milliseconds
-from chalicelib.registry.registered_models import RegisteredModel, shown_name
+from chalicelib.registry.models import External, milliseconds
+from chalicelib.registry.registered_models import shown_name
 from chalicelib.store.keys import (
     changed_key,
     exact_name_key,
@@ -20,6 +22,10 @@ from chalicelib.store.keys import (
     tagged_key,
 )
 from chalicelib.store.schema import PointerItem, RegistryItem
+
+if TYPE_CHECKING:
+    from chalicelib.registry.models import ModelVersion
+    from chalicelib.registry.registered_models import RegisteredModel
 
 SOURCE_CHARACTERS = 200  # of a source in a row
 MODELS_BY_NAME, MODELS_BY_CHANGE, VERSIONS_BY_CHANGE = "SEARCH-NAMES", "SEARCH-CHANGES", "SEARCH-VERSIONS"

@@ -5,15 +5,21 @@ record keeps those, and reading it stays one call. More are compressed and cut i
 transaction of the record and bear the number of its event: what was read in two moments is noticed.
 """
 
+from __future__ import annotations
+
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pynamodb.attributes import BinaryAttribute, NumberAttribute
 
-from chalicelib.store.schema import TAGS, RegistryItem, SpillingItem, is_inline
-from chalicelib.store.transactions import LostRace, Transaction, transient_errors_as_busy
+from chalicelib.store.schema import TAGS, RegistryItem, is_inline
+from chalicelib.store.transactions import LostRace, transient_errors_as_busy
+
+if TYPE_CHECKING:
+    from chalicelib.store.schema import SpillingItem
+    from chalicelib.store.transactions import Transaction
 
 PIECE_BYTES = 350_000
 

@@ -6,6 +6,8 @@ theirs alone, so that neither answers nor pages nor their time depend on anythin
 a second or so, not at once.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import time
@@ -15,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pydantic_core
 
-from chalicelib.registry.access import EVERYWHERE, Access
+from chalicelib.registry.access import EVERYWHERE
 from chalicelib.registry.checkpoints import Link
 from chalicelib.registry.models import time_text
 from chalicelib.registry.trail import (
@@ -28,14 +30,20 @@ from chalicelib.registry.trail import (
     NUMBER_CHARACTERS,
     TIME_CHARACTERS,
     Entry,
-    TrailFilters,
     TrailPage,
     days_back,
     mark_before,
 )
 from chalicelib.store.keys import event_key, project_day_key, project_digest
 from chalicelib.store.schema import EventItem
-from chalicelib.store.transactions import RawItem, Retry, transient_errors_as_busy
+from chalicelib.store.transactions import transient_errors_as_busy
+
+if TYPE_CHECKING:
+    from chalicelib.registry.access import Access
+    from chalicelib.registry.trail import (
+        TrailFilters,
+    )
+    from chalicelib.store.transactions import RawItem, Retry
 
 MAX_QUERIES = 200  # each reads 1 MB at most; of most days there is next to nothing to read
 MAX_SECONDS = 15
@@ -82,7 +90,7 @@ class Condition(NamedTuple):
     text: str = ""
     values: Mapping[str, str] = MappingProxyType({})
 
-    def also(self, other: "Condition") -> "Condition":
+    def also(self, other: Condition) -> Condition:
         text = " AND ".join(part for part in (self.text, other.text) if part)
         return Condition(text, {**self.values, **other.values})
 

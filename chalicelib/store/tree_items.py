@@ -1,16 +1,21 @@
 """Trees of files: MLflow's directories of artifacts. One item says what may be written, one each where a file is."""
 
+from __future__ import annotations
+
 from datetime import datetime
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
-from pynamodb.expressions.condition import Condition
 
-from chalicelib.registry.models import Tree
 from chalicelib.registry.trees import Root, TreeFile, TreeUpload
 from chalicelib.store.keys import META
 from chalicelib.store.schema import RegistryItem
-from chalicelib.store.transactions import Transaction
+
+if TYPE_CHECKING:
+    from pynamodb.expressions.condition import Condition
+
+    from chalicelib.registry.models import Tree
+    from chalicelib.store.transactions import Transaction
 
 TREE, FILES, TREE_UPLOADS = "TREE#", "F#", "U#"
 

@@ -4,23 +4,23 @@ An open upload holds its id (`VersionItem.hold`) and its claim. It ends once: st
 of every transaction that ends it. Its row in `UPLOADS` outlives it until nothing of it is left in S3.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from pynamodb.connection.base import Connection
 from pynamodb.exceptions import DoesNotExist, UpdateError
-from pynamodb.expressions.condition import Condition
 
-from chalicelib.registry.access import Actor
-from chalicelib.registry.audit import Action, Change, Event
+from chalicelib.registry.audit import Action, Change
 from chalicelib.registry.errors import NO_SUCH_UPLOAD, NotFound, UploadClosed
-from chalicelib.registry.models import Head, ModelVersion, Placement, time_text
+from chalicelib.registry.models import time_text
 from chalicelib.registry.registered_models import renamed_as
-from chalicelib.registry.uploads import EXPIRY, Upload, UploadState
-from chalicelib.store.commits import Commits, Prepared
+from chalicelib.registry.uploads import EXPIRY, UploadState
+from chalicelib.store.commits import Prepared
 from chalicelib.store.keys import META, SWEEP, UPLOADS, claim_key, due_key, model_key, name_key, upload_key
 from chalicelib.store.model_records import item_of, touch
-from chalicelib.store.placing import Placing, read_items, within
+from chalicelib.store.placing import read_items, within
 from chalicelib.store.schema import (
     ClaimItem,
     EventItem,
@@ -32,9 +32,21 @@ from chalicelib.store.schema import (
     is_at,
     is_unused,
 )
-from chalicelib.store.transactions import LostRace, Retry, Transaction, transient_errors_as_busy
+from chalicelib.store.transactions import LostRace, Transaction, transient_errors_as_busy
 from chalicelib.store.version_records import put_version
 from chalicelib.store.version_rows import enlist
+
+if TYPE_CHECKING:
+    from pynamodb.connection.base import Connection
+    from pynamodb.expressions.condition import Condition
+
+    from chalicelib.registry.access import Actor
+    from chalicelib.registry.audit import Event
+    from chalicelib.registry.models import Head, ModelVersion, Placement
+    from chalicelib.registry.uploads import Upload
+    from chalicelib.store.commits import Commits
+    from chalicelib.store.placing import Placing
+    from chalicelib.store.transactions import Retry
 
 REMEMBERED = timedelta(days=30)  # how long an upload can be asked for after its end
 ENDINGS = {

@@ -4,15 +4,19 @@ They hold exactly what its record says, so they are written in the transaction t
 changed.
 """
 
-from typing import Self
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
 
 from pynamodb.attributes import UnicodeAttribute, UnicodeSetAttribute
 
-from chalicelib.registry.models import ModelVersion
 from chalicelib.store.keys import catalog_keys, number_key, registered_model_key, tag_texts
 from chalicelib.store.schema import NumberItem, RegistryItem
 from chalicelib.store.search_rows import VersionRow
-from chalicelib.store.transactions import Transaction
+
+if TYPE_CHECKING:
+    from chalicelib.registry.models import ModelVersion
+    from chalicelib.store.transactions import Transaction
 
 
 class CatalogItem(RegistryItem):

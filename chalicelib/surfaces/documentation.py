@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from chalice.app import Response
 
+from chalicelib.routing import surfaces
 from chalicelib.settings import settings
 from chalicelib.surface import JSON, Answer, Surface
 from chalicelib.surfaces.models import answer_error
@@ -24,14 +24,12 @@ CONTENT_POLICY = (
 class Documentation(Surface):
     """Tells of all surfaces of the app, itself included. Each text is made on first use, once per container."""
 
-    surfaces: Sequence[Surface] = ()
-
     @cached_property
     def document(self) -> dict[str, Any]:
         # Imported here, as below, because a cold start that only serves models should not pay for it.
         from chalicelib.openapi import document_of
 
-        return document_of(self.surfaces, settings().public_url)
+        return document_of(surfaces(), settings().public_url)
 
     @cached_property
     def text(self) -> str:

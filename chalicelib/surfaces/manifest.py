@@ -12,9 +12,8 @@ from chalicelib.paging import next_link, page_token, position_of
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.access import Role
 from chalicelib.registry.archives import ArchiveReport, describe_archive, inspect_file
-from chalicelib.registry.models import File, ModelId, ModelVersion, Tree
+from chalicelib.registry.models import ZIP, File, ModelId, ModelVersion, Tree
 from chalicelib.registry.trees import TreeFile, relative
-from chalicelib.registry.uploads import ZIP
 from chalicelib.surface import JSON, Answer, Shape, Surface, json_response, parsed
 from chalicelib.surfaces.models import valid_id
 from chalicelib.wiring import registry

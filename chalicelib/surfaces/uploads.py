@@ -16,10 +16,10 @@ from chalicelib.idempotency import Made, RepeatHeaders, intent_of
 from chalicelib.problems import answer_problem, problem_answer
 from chalicelib.registry.access import Role
 from chalicelib.registry.errors import NO_SUCH_UPLOAD, InvalidInput, NotFound
-from chalicelib.registry.models import PRECISIONS, Draft, Metadata, ModelId, Tags, normal_precisions, time_text
+from chalicelib.registry.models import PRECISIONS, ZIP, Draft, Metadata, ModelId, Tags, normal_precisions, time_text
 from chalicelib.registry.ports import SignedRequest
 from chalicelib.registry.uploading import UploadStatus
-from chalicelib.registry.uploads import MAX_OBJECT_BYTES, MAX_PARTS, ZIP, Part, StatedFile, Upload
+from chalicelib.registry.uploads import MAX_OBJECT_BYTES, MAX_PARTS, Part, StatedFile, Upload
 from chalicelib.settings import settings
 from chalicelib.surface import JSON, Answer, Shape, Surface, json_response
 from chalicelib.surfaces.model_fields import ANY_CASE, ZIP_TYPES, ModelOut, as_date, described

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from chalicelib.routing import SURFACES
+
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = sorted([ROOT / "app.py", *(ROOT / "chalicelib").rglob("*.py")])
-AWS = {"boto3", "botocore", "pynamodb", "mypy_boto3_s3", "aws_lambda_powertools"}
+AWS = {"boto3", "botocore.session", "pynamodb", "mypy_boto3_s3", "aws_lambda_powertools"}
 HTTP = {"chalice", "multipart"}
 
 
@@ -67,7 +69,7 @@ def test_the_store_knows_what_it_keeps_and_itself_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path not in under("store")], ids=module_of)
 def test_only_the_store_and_the_wiring_import_an_aws_sdk(path: Path) -> None:
-    allowed = {"boto3", "botocore", "mypy_boto3_s3"} if path.name == "wiring.py" else set()
+    allowed = {"boto3", "botocore.session", "mypy_boto3_s3"} if path.name == "wiring.py" else set()
     allowed |= {"aws_lambda_powertools"} if path.name == "telemetry.py" else set()
 
     assert packages_of(path) & AWS <= allowed
@@ -124,8 +126,33 @@ def test_importing_the_app_needs_no_environment_and_no_network() -> None:
 def test_a_cold_start_loads_nothing_that_it_may_not_need() -> None:
     loaded = set(cold_start("import app, sys; print('\\n'.join(sys.modules))").split())
 
-    assert not loaded & {"boto3", "aws_xray_sdk", "defusedxml", "requests", "moto", "chalice.cli", "chalice.deploy"}
-    assert "aws_lambda_powertools.utilities.idempotency" not in loaded
+    assert not loaded & {"boto3", "botocore.session", "pynamodb", "aws_xray_sdk", "ulid", "defusedxml"}
+    assert not loaded & {"requests", "moto"}
+    assert not loaded & {"chalice.cli", "chalice.deploy", "aws_lambda_powertools.utilities.idempotency"}
+    assert not {name for name in loaded if name.startswith(("chalicelib.surfaces", "chalicelib.store"))}
+
+
+def test_a_request_loads_no_surface_but_its_own() -> None:
+    loaded = cold_start(
+        "import sys; from app import app; app.routes['/models']; print('\\n'.join(sys.modules))"
+    ).split()
+
+    assert {name for name in loaded if name.startswith("chalicelib.surfaces.")} == {
+        "chalicelib.surfaces.models",
+        "chalicelib.surfaces.model_fields",
+    }
+
+
+def test_each_surface_has_the_paths_that_it_is_found_by() -> None:
+    code = """
+from chalice import Chalice
+from chalicelib.routing import SURFACES, surface
+for name in SURFACES:
+    alone = Chalice('alone')
+    alone.register_blueprint(surface(name))
+    print(name, *sorted(alone.routes))
+"""
+    assert cold_start(code).splitlines() == [" ".join([name, *sorted(paths)]) for name, paths in SURFACES.items()]
 
 
 def test_every_lambda_function_is_declared_in_app() -> None:

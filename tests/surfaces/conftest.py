@@ -15,6 +15,7 @@ from chalice.test import Client, HTTPResponse
 
 from app import app
 from chalicelib.openapi import document_of
+from chalicelib.routing import surfaces
 from chalicelib.surfaces.documentation import documentation
 from tests.conftest import ARCHIVE, forget_what_was_made
 from tests.log_lines import Line, captured
@@ -30,7 +31,7 @@ VALIDATORS: dict[str, jsonschema_rs.Draft202012Validator] = {}  # of the one doc
 @pytest.fixture(scope="session")
 def document() -> Json:
     """Made once, for it takes longer than most tests; nobody changes it."""
-    return document_of(documentation.surfaces, "https://registry.example/api")
+    return document_of(surfaces(), "https://registry.example/api")
 
 
 class Service:

@@ -16,8 +16,8 @@ from chalicelib.registry.models import Draft
 from chalicelib.registry.service import Parcel
 from chalicelib.registry.tokens import new_token_text
 from chalicelib.registry.uploads import StatedFile
+from chalicelib.routing import surfaces
 from chalicelib.surface import Operation
-from chalicelib.surfaces.documentation import documentation
 from chalicelib.wiring import authentication, granting, registry, uploading, utc_now
 from chalicelib.wiring_geti import imports
 from tests.conftest import ARCHIVE, draft, parcel
@@ -25,7 +25,7 @@ from tests.surfaces.conftest import Service
 from tests.surfaces.geti import FP16, YOLOX, GetiStage
 from tests.surfaces.geti import VISION as VISION_ID
 
-OPERATIONS = [operation for surface in documentation.surfaces for operation in surface.operations]
+OPERATIONS = [operation for surface in surfaces() for operation in surface.operations]
 GUARDED = [operation for operation in OPERATIONS if operation.role is not None]
 VISION, AUDIO = Project(name="vision"), Project(name="audio")
 JSON = {"Content-Type": "application/json"}

@@ -12,7 +12,7 @@ from chalice.test import HTTPResponse
 
 import app  # noqa: F401 - it says which surfaces there are
 from chalicelib.registry.access import Access, Actor
-from chalicelib.surfaces.documentation import documentation
+from chalicelib.routing import surfaces
 from chalicelib.wiring import authentication, granting, outcomes
 from tests.conftest import ARCHIVE, zip_of
 from tests.store.faults import Crash, nothing, throttled, watched_calls
@@ -21,9 +21,7 @@ from tests.surfaces.conftest import Json, Service
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 JSON = "application/json"
 PROBLEM = "application/problem+json"
-POSTS = [
-    operation for surface in documentation.surfaces for operation in surface.operations if operation.method == "POST"
-]
+POSTS = [operation for surface in surfaces() for operation in surface.operations if operation.method == "POST"]
 WITHOUT_A_KEY = {"create_token"}  # which cannot be shown twice
 HOSTILE_KEYS = {
     "empty": "",

@@ -19,12 +19,6 @@ from chalicelib.surface import MethodNotAllowed, Surface, json_response
 
 MAX_BODY_BYTES = 4 * 1024**2
 PREFIXES = ("/api", "/ajax-api")
-# What older clients call files that are no text: a gateway hands these on byte for byte.
-BINARY_TYPES = (
-    *("application/octet-stream", "application/zip", "application/gzip", "application/x-tar", "application/x-bzip2"),
-    *("application/pdf", "application/x-hdf", "application/x-hdf5", "application/vnd.apache.parquet"),
-    *("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff"),
-)
 # What the OpenAPI document says of all this.
 ABOUT = """MLflow's REST API, so that its clients work here unmodified: below `/api/` and `/ajax-api/`.
 
