@@ -395,3 +395,8 @@ def bind(registry_table: str, events_table: str) -> None:
         item.Meta.table_name = table
         item._connection = None
         item._get_connection()
+    tables, events = RegistryItem._get_connection().connection, EventItem._get_connection()
+    tables.add_meta_table(events.get_meta_table())
+    events.connection = tables
+    # One client for both, made now: threads that find none, as those of a search, make one each.
+    _ = tables.client

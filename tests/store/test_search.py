@@ -4,18 +4,22 @@ import json
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import botocore.session
 import pytest
 from pynamodb.connection.table import TableConnection
 
 from chalicelib.registry.access import EVERYWHERE
 from chalicelib.registry.models import Filters, ModelVersion, Page
 from chalicelib.registry.service import Registry
+from chalicelib.registry.trail import TrailFilters
 from chalicelib.store import search
+from chalicelib.store.catalog import DynamoCatalog
 from chalicelib.store.schema import VersionItem
 from chalicelib.store.transactions import Retry
 from chalicelib.store.version_rows import CatalogItem
-from tests.conftest import ALICE, draft, parcel
+from tests.conftest import ALICE, draft, parcel, ulids
 from tests.store.faults import nothing, watched_calls
 from tests.unit.test_models import version
 
@@ -50,6 +54,24 @@ def pages(registry: Registry, filters: Filters, limit: int) -> Iterator[Page]:
         if page.after is None:
             return
         after = page.after
+
+
+def test_a_new_container_makes_one_client_whatever_it_is_asked_first(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    create_client = botocore.session.Session.create_client
+
+    def counted(self: botocore.session.Session, *arguments: Any, **named: Any) -> Any:
+        made.append(arguments)
+        return create_client(self, *arguments, **named)
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", counted)
+    catalog = DynamoCatalog("RegistryTable", "EventsTable", ulids())
+    catalog.search(Filters(), 100, None)
+    catalog.trail.across(TrailFilters(), START, 10)
+
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 1000])
