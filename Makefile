@@ -6,7 +6,7 @@ DEMO_VENV := .venv-demo
 MLFLOW_VENV := .venv-mlflow
 FUZZ_CASES ?= 100000
 
-.PHONY: help install test run demo geti-demo bench clean package deploy lock lint audit types fuzz
+.PHONY: help install test run demo geti-demo bench bench-check clean package deploy lock lint audit types fuzz
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -46,6 +46,9 @@ $(MLFLOW_VENV)/.installed: requirements-mlflow.txt requirements-mlflow-release.t
 
 bench: install $(MLFLOW_VENV)/.installed  ## Count AWS calls, and compare with a bare function, boto3 and MLflow (docs/performance.md)
 	@$(BIN)/python -m tests.bench
+
+bench-check: install  ## Count AWS calls, capacity, modules and functions, and compare with tests/bench/baseline.json
+	@$(BIN)/python -m tests.bench check
 
 clean:  ## Remove what can be made again: the environment, packages and caches (data in DATA_DIR stays)
 	rm -rf $(VENV) $(DEMO_VENV) $(MLFLOW_VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -89,5 +92,5 @@ types: install  ## mypy --strict on what is shipped
 	$(BIN)/mypy
 
 # Two at a time, each file in one process; a process that needs the emulator starts one of its own.
-test: lint types $(MLFLOW_VENV)/.installed  ## Every check
+test: lint types bench-check $(MLFLOW_VENV)/.installed  ## Every check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests

@@ -1,6 +1,6 @@
-"""`python -m tests.bench [registry] [mlflow]`: count, compare, print tables and write them into docs/performance.md.
+"""`python -m tests.bench [PART ...]`: count, compare, print tables and write them into docs/performance.md.
 
-Without arguments both: what requests of the registry cost, and MLflow's calls beside MLflow's own server.
+Without arguments all parts. `check` compares what is counted with tests/bench/baseline.json, which `baseline` writes.
 """
 
 import sys
@@ -8,19 +8,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from infra.package import packaged
+from tests.bench.check import counted, differences, read_baseline, write_baseline
 from tests.bench.mlflow_rates import compare_rates
-from tests.bench.operations import count_calls
+from tests.bench.operations import count_calls, record_compared
 from tests.bench.report import (
-    MLFLOW_BEGIN,
-    MLFLOW_END,
     PAGE,
     calls_table,
+    keep,
     rates_table,
+    scale_table,
     timing_table,
     transfers_table,
     upload_calls_table,
     write_page,
 )
+from tests.bench.scale import measure_scale
 from tests.bench.timing import Repetitions, compare
 from tests.bench.transfers import compare_transfers, count_upload_calls, running_stack
 from tests.mlflow.server import running_server
@@ -29,39 +31,65 @@ from tests.mlflow.server import running_server
 def main() -> None:
     say("Packaging ...")
     package = packaged()
-    parts = {"registry": measure_registry, "mlflow": measure_mlflow}
-    for name in sys.argv[1:] or parts:
-        parts[name](package)
-    say(f"Written to {PAGE}.")
+    asked = sys.argv[1:] or list(PARTS)
+    if asked == ["check"]:
+        check(package)
+    elif asked == ["baseline"]:
+        write_baseline(counted(package))
+    else:
+        for name in asked:
+            text = PARTS[name](package)
+            print(text)
+            write_page(name, text)
+        say(f"Written to {PAGE}.")
 
 
-def measure_registry(package: Path) -> None:
-    say("Counting AWS calls, with AWS in memory (half a minute) ...")
+def check(package: Path) -> None:
+    """Ends the program with 1 if what is counted is not what it was."""
+    if found := differences(counted(package), read_baseline()):
+        sys.exit("\n".join([*found, "If that is meant: .venv/bin/python -m tests.bench baseline"]))
+
+
+def measure_calls(_: Path) -> str:
+    say("Counting AWS calls, with AWS in memory ...")
     counts = count_calls()
-    say("Comparing CPU and cold start with a bare function (a minute) ...")
+    keep("calls", {row.operation.title: row.summary for row in counts.rows})
+    return calls_table(counts)
+
+
+def measure_floor(package: Path) -> str:
+    say("Comparing CPU and cold start with a bare function (some minutes) ...")
     repetitions = Repetitions()
-    comparisons = compare(package, counts.item, repetitions)
+    return timing_table(compare(package, record_compared(), repetitions), repetitions)
+
+
+def measure_growth(_: Path) -> str:
+    scaled = list(measure_scale(say))
+    keep("scale", [one.summary for one in scaled])
+    return scale_table(scaled)
+
+
+def measure_uploads(package: Path) -> str:
     with running_stack(package) as stack:
         say("Counting the AWS calls of uploads ...")
         steps = count_upload_calls(stack)
         say("Moving 1 GiB there and back beside boto3 (some minutes) ...")
         transfers = compare_transfers(stack)
-    tables = [
-        calls_table(counts),
-        timing_table(comparisons, repetitions),
-        upload_calls_table(steps),
-        transfers_table(transfers),
-    ]
-    text = "\n\n".join(tables)
-    print(text)
-    write_page(text)
+    return f"{upload_calls_table(steps)}\n\n{transfers_table(transfers)}"
 
 
-def measure_mlflow(package: Path) -> None:
+def measure_peers(package: Path) -> str:
     with TemporaryDirectory() as folder, running_server(Path(folder)) as url, running_stack(package) as stack:
-        text = rates_table(compare_rates(stack, url, say))
-    print(text)
-    write_page(text, MLFLOW_BEGIN, MLFLOW_END)
+        return rates_table(compare_rates(stack, url, say))
+
+
+PARTS = {
+    "calls": measure_calls,
+    "floor": measure_floor,
+    "scale": measure_growth,
+    "uploads": measure_uploads,
+    "peers": measure_peers,
+}
 
 
 def say(text: str) -> None:

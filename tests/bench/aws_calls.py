@@ -124,14 +124,14 @@ class Recorder:
         condition = arguments["KeyConditionExpression"]
         kept = {
             name: arguments[name]
-            for name in ("TableName", "ScanIndexForward", "ExclusiveStartKey")
+            for name in ("TableName", "IndexName", "ScanIndexForward", "ExclusiveStartKey")
             if name in arguments
         }
         for name in ("ExpressionAttributeNames", "ExpressionAttributeValues"):
             kept[name] = {
                 token: value for token, value in arguments[name].items() if re.search(rf"{token}\b", condition)
             }
-        answer = self._dynamodb.query(**kept, KeyConditionExpression=condition, Limit=count, ConsistentRead=True)
+        answer = self._dynamodb.query(**kept, KeyConditionExpression=condition, Limit=count)
         return sum(item_size(item) for item in answer["Items"])
 
 

@@ -1,22 +1,17 @@
-"""Lambda containers on this machine: processes that run the package as Lambda unpacks it, and a DynamoDB for them.
+"""Lambda containers on this machine: processes that run the package as Lambda unpacks it.
 
-DynamoDB is a stub that answers every call with one item, so only the function's own work is measured: what it does
-before and after the call, and its side of the connection. The bare function imports boto3 from the same layer.
+The bare function imports boto3 from the same layer. AWS is a server that answers as it did once (exchanges.py).
 """
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-import threading
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from tests.bench.operations import ENVIRONMENT, Event
 
@@ -42,22 +37,15 @@ class Kind:
 
 
 BARE = Kind("bare boto3 function", "bare", {})
+LIBRARIES = Kind("bare, libraries imported", "libraries", {})
 REGISTRY = Kind("registry, tracing off", "registry", NO_XRAY)
 TRACED = Kind("registry, X-Ray tracing on", "registry", XRAY)
 
 
-@dataclass(frozen=True)
-class Took:
-    """Seconds that one request took: elapsed, and of the processor."""
-
-    elapsed: float
-    cpu: float
-
-
 class Container:
-    """A process that has run nothing yet."""
+    """A process that has run nothing yet. `calls` is a file of what a bare function asks of AWS."""
 
-    def __init__(self, kind: Kind, unpacked: Path, endpoint: str) -> None:
+    def __init__(self, kind: Kind, unpacked: Path, endpoint: str, calls: Path, *, counting: bool = False) -> None:
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(map(str, (unpacked / "code", unpacked / "layer" / _LIBRARIES))),
@@ -65,9 +53,10 @@ class Container:
             "PYTHONDONTWRITEBYTECODE": "1",
             "AWS_ENDPOINT_URL": endpoint,
         }
+        script = str(Path(__file__).with_name("function.py"))
         self._process = subprocess.Popen(
             # Nothing of the environment this was started from, nor what stands beside the script.
-            [sys.executable, "-S", "-P", str(Path(__file__).with_name("function.py")), kind.handler],
+            [sys.executable, "-S", "-P", script, kind.handler, str(calls), *(["count"] if counting else [])],
             env=environment | ENVIRONMENT | dict(kind.variables),
             cwd=unpacked / "code",
             stdin=subprocess.PIPE,
@@ -75,16 +64,16 @@ class Container:
             text=True,
         )
 
-    def invoke(self, event: Event) -> Took:
-        """Send an event and wait. Raises RuntimeError unless the answer is 200."""
+    def invoke(self, event: Event) -> dict[str, Any]:
+        """Send an event and wait: what function.py says of it. Raises RuntimeError for an error."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(event) + "\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline() or "{}")
-        if answer.get("status") != 200:
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline() or "{}")
+        if answer.get("status", 500) >= 400:
             raise RuntimeError(f"The function answered {answer or 'nothing'}.")
-        return Took(answer["elapsed"], answer["cpu"])
+        return answer
 
     def close(self) -> None:
         self._process.kill()
@@ -96,35 +85,3 @@ def unpack(package: Path, directory: Path) -> None:
     for archive, name in (("deployment.zip", "code"), ("layer-deployment.zip", "layer")):
         with zipfile.ZipFile(package / archive) as packed:
             packed.extractall(directory / name)
-
-
-@contextlib.contextmanager
-def stub_dynamodb(item: Mapping[str, Any]) -> Iterator[str]:
-    """The endpoint of a DynamoDB that has only this item."""
-
-    class Answering(_Stub):
-        body = json.dumps({"Item": item}).encode()
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class _Stub(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections are kept, as by DynamoDB
-    disable_nagle_algorithm = True
-    wbufsize = -1  # headers and body in one packet
-    body: ClassVar[bytes]
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-amz-json-1.0")
-        self.send_header("Content-Length", str(len(self.body)))
-        self.send_header("x-amz-crc32", str(zlib.crc32(self.body)))
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, *_: Any) -> None:
-        pass

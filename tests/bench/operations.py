@@ -8,9 +8,9 @@ import contextlib
 import io
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -18,12 +18,11 @@ import boto3
 from moto import mock_aws
 from urllib3.filepost import encode_multipart_formdata
 
-from chalicelib.registry.models import ModelVersion
-from chalicelib.store.schema import VersionItem
-from chalicelib.store.version_rows import CatalogItem
 from tests.bench.aws_calls import Call, Recorder
+from tests.bench.exchanges import Exchange, recording
+from tests.bench.seeding import seed_models, seeded_id
 from tests.bench.units import item_size
-from tests.conftest import Clock, create_stores, template_resource, zip_of
+from tests.conftest import create_stores, forget_what_was_made, template_resource, zip_of
 
 CATALOGUE_SIZE = 1000
 TABLES = ("RegistryTable", "EventsTable")
@@ -73,6 +72,14 @@ class Counted:
     operation: Operation
     calls: list[Call]
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {
+            "calls": ", ".join(call.name for call in self.calls),
+            "read units": sum(call.read_units for call in self.calls),
+            "write units": sum(call.write_units for call in self.calls),
+        }
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -117,9 +124,9 @@ def _form(method: str, route: str, target: str, fields: Mapping[str, Any]) -> Ev
     return api_event(method, route, target, body, content_type)
 
 
-def _registration(name: str, version: str, **headers: str) -> Event:
+def registration(name: str, version: str, **headers: str) -> Event:
     archive = ("model.zip", zip_of(model__txt="weights"), "application/zip")
-    fields = METADATA | {"id": _id(name, version), "name": name, "version": version, "format": ""}
+    fields = METADATA | {"id": seeded_id(name, version), "name": name, "version": version, "format": ""}
     event = _form("POST", "/models", "/models", fields | {"file": archive})
     return {**event, "headers": event["headers"] | headers}
 
@@ -129,36 +136,31 @@ def _change(model_id: str, **fields: str) -> Event:
 
 
 def get_event(name: str = "cat", version: str = "v1") -> Event:
-    return api_event("GET", "/models/{model_id}", f"/models/{_id(name, version)}")
+    return api_event("GET", "/models/{model_id}", f"/models/{seeded_id(name, version)}")
 
 
-def _id(name: str, version: str) -> str:
-    return f"00000000-0000-4000-8000-{name}-{version}"
+def _presign(name: str, version: str) -> Event:
+    return api_event("GET", "/models/{model_id}/files", f"/models/{seeded_id(name, version)}/files")
 
 
 def _list(query: str) -> Event:
     return api_event("GET", "/models", f"/models?{query}")
 
 
-REPEATED = _registration("cat", "v4", **{"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"})
+REPEATED = registration("cat", "v4", **{"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"})
 # In this order: each finds what the ones before it left. The budgets are those of the design.
 ON_ONE_MODEL = [
     Operation("health", api_event("GET", "/health", "/health"), 200, 0),
     Operation("health, deep", api_event("GET", "/health", "/health?deep=true"), 200, 2),
-    Operation("register, first of a registered model", _registration("cat", "v1"), 201, 4),
-    Operation("register, next version", _registration("cat", "v2"), 201, 4),
+    Operation("register, first of a registered model", registration("cat", "v1"), 201, 4),
+    Operation("register, next version", registration("cat", "v2"), 201, 4),
     Operation("get", get_event(), 200, 1),
-    Operation(
-        "presign a download",
-        api_event("GET", "/models/{model_id}/files", f"/models/{_id('cat', 'v1')}/files"),
-        307,
-        1,
-    ),
-    Operation("update a field", _change(_id("cat", "v1"), score="0.93"), 200, 2),
-    Operation("update the version label", _change(_id("cat", "v1"), version="v3"), 200, 2),
-    Operation("move to another registered model", _change(_id("cat", "v1"), name="dog"), 200, 3),
-    Operation("move to a new registered model", _change(_id("cat", "v2"), name="owl"), 200, 3),
-    Operation("delete", api_event("DELETE", "/models/{model_id}", f"/models/{_id('cat', 'v1')}"), 204, 3),
+    Operation("presign a download", _presign("cat", "v1"), 307, 1),
+    Operation("update a field", _change(seeded_id("cat", "v1"), score="0.93"), 200, 2),
+    Operation("update the version label", _change(seeded_id("cat", "v1"), version="v3"), 200, 2),
+    Operation("move to another registered model", _change(seeded_id("cat", "v1"), name="dog"), 200, 3),
+    Operation("move to a new registered model", _change(seeded_id("cat", "v2"), name="owl"), 200, 3),
+    Operation("delete", api_event("DELETE", "/models/{model_id}", f"/models/{seeded_id('cat', 'v1')}"), 204, 3),
     Operation("register, with an Idempotency-Key", REPEATED, 201, 4 + 2),
     Operation("the same again", REPEATED, 201, 1),
 ]
@@ -166,29 +168,65 @@ ON_ONE_MODEL = [
 ON_THE_CATALOGUE = [
     Operation("list, page of 100", _list("limit=100"), 200, 4 + 1),
     Operation("list, page of 1,000", _list("limit=1000"), 200, 4 + 10),
-    Operation("search, 1 found", _list("name=seeded-0500"), 200, 4 + 1),
-    Operation("search, 100 found", _list("name=seeded-05"), 200, 4 + 1),
+    Operation("search, 1 found", _list("name=seeded-000500"), 200, 4 + 1),
+    Operation("search, 100 found", _list("name=seeded-0005"), 200, 4 + 1),
     Operation("search, none found", _list("name=nothing-like-it"), 404, 4),
 ]
 
 
+# Those that are compared with a bare function.
+COMPARED = (
+    Operation("get", get_event(), 200, 1),
+    Operation("list, page of 100", _list("limit=100"), 200, 4 + 1),
+    Operation("register, next version", registration("cat", "v2"), 201, 4),
+    Operation("presign a download", _presign("cat", "v1"), 307, 1),
+)
+
+
 def count_calls() -> Counts:
     """Every operation once, uncontended, with AWS in memory. Raises ValueError for an unexpected answer."""
+    with aws_in_memory():
+        return _counts()
+
+
+def record_compared() -> dict[str, list[Exchange]]:
+    """What each of COMPARED asks of AWS, and is answered, by title."""
+    with aws_in_memory(), recording() as found:
+        for name in ("dog", "cat"):
+            answered(Operation("preparation", registration(name, "v1"), 201, 0))
+        _seed()
+        exchanges = {}
+        for operation in COMPARED:
+            known = len(found)
+            answered(operation)
+            exchanges[operation.title] = found[known:]
+        # It is computed, and asks nobody.
+        place = {"Bucket": ENVIRONMENT["ARTIFACT_BUCKET"], "Key": "artifacts/01000000000000000000000000/model.zip"}
+        presigning = {"ClientMethod": "get_object", "Params": place, "ExpiresIn": 3600}
+        exchanges["presign a download"].append(Exchange("s3", "generate_presigned_url", presigning, 200, {}, b""))
+        return exchanges
+
+
+@contextlib.contextmanager
+def aws_in_memory() -> Iterator[None]:
     os.environ.update(ENVIRONMENT, POWERTOOLS_TRACE_DISABLED="true")
     # What the app logs is of interest only when it fails.
-    with mock_aws(), contextlib.redirect_stdout(io.StringIO()) as logged:
+    with mock_aws(), contextlib.redirect_stdout(io.StringIO()) as logged, warnings.catch_warnings():
+        # Outside Lambda nobody says how much time remains.
+        warnings.filterwarnings("ignore", "Couldn't determine the remaining time left")
+        create_stores()
+        forget_what_was_made()
         try:
-            return _counts()
+            yield
         except ValueError as exc:
             exc.add_note(logged.getvalue()[-5000:])
             raise
 
 
 def _counts() -> Counts:
-    create_stores()
     recorder = Recorder({name: len(template_resource(name).get("GlobalSecondaryIndexes", [])) for name in TABLES})
     with recorder.installed():
-        _answer(Operation("preparation", _registration("dog", "v1"), 201, 0))
+        answered(Operation("preparation", registration("dog", "v1"), 201, 0))
         rows = [_counted(recorder, operation) for operation in ON_ONE_MODEL]
         _seed()
         rows += [_counted(recorder, operation) for operation in ON_THE_CATALOGUE]
@@ -196,10 +234,10 @@ def _counts() -> Counts:
 
 
 def _counted(recorder: Recorder, operation: Operation) -> Counted:
-    return Counted(operation, recorder.during(lambda: _answer(operation)))
+    return Counted(operation, recorder.during(lambda: answered(operation)))
 
 
-def _answer(operation: Operation) -> None:
+def answered(operation: Operation) -> None:
     from app import app
 
     answer = app(operation.event, None)
@@ -208,30 +246,12 @@ def _answer(operation: Operation) -> None:
 
 
 def _seed() -> None:
-    """Fill the catalogue with what lists read, straight into the table."""
-    versions = list(_versions())
-    with VersionItem.batch_write() as batch:
-        for version in versions:
-            item = VersionItem(f"MODEL#{version.id}", "META", seq=1, digest="0" * 64, event_id="0" * 26)
-            item.record = version.model_dump_json()
-            batch.save(item)
-    with CatalogItem.batch_write() as batch:
-        for version in versions:
-            for row in CatalogItem.rows_of(version):
-                batch.save(row)
-
-
-def _versions() -> Iterator[ModelVersion]:
     from chalicelib.wiring import registry
 
-    pattern, clock = registry().catalog.version(_id("dog", "v1")), Clock()
-    for number in range(CATALOGUE_SIZE):
-        name = f"seeded-{number:04}"
-        published_at = clock() + timedelta(minutes=number)
-        yield pattern.model_copy(update={"id": _id(name, "v1"), "name": name, "published_at": published_at})
+    seed_models(registry().catalog.version(seeded_id("dog", "v1")), range(CATALOGUE_SIZE))
 
 
 def _stored(name: str, version: str) -> Mapping[str, Any]:
     """A version as DynamoDB sends it."""
-    key = {"pk": {"S": f"MODEL#{_id(name, version)}"}, "sk": {"S": "META"}}
+    key = {"pk": {"S": f"MODEL#{seeded_id(name, version)}"}, "sk": {"S": "META"}}
     return boto3.Session().client("dynamodb").get_item(TableName=TABLES[0], Key=key)["Item"]

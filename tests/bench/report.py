@@ -1,18 +1,23 @@
 """The tables of `make bench`, as Markdown: printed, and written into docs/performance.md between two markers."""
 
+import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from tests.bench.containers import BARE, LIBRARIES, REGISTRY, TRACED
 from tests.bench.mlflow_rates import CLIENTS, REQUESTS_A_CLIENT, ROUNDS, Rates
 from tests.bench.operations import CATALOGUE_SIZE, Counted, Counts
+from tests.bench.scale import FEWEST_ROUNDS, Scaled
+from tests.bench.scale import ROUNDS as SCALE_ROUNDS
 from tests.bench.timing import Comparison, Repetitions, Spread
 from tests.bench.transfers import DOWNLOAD_ROUNDS, FILE_BYTES, TARGET_RATIO, UPLOAD_ROUNDS, Transfers, UploadStep
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
-BEGIN, END = "<!-- `make bench` writes from here -->", "<!-- to here -->"
-MLFLOW_BEGIN, MLFLOW_END = "<!-- MLflow's calls: `make bench` writes from here -->", "<!-- MLflow's calls: to here -->"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "performance.md"
+MEASUREMENTS = DOCS / "measurements.json"  # what plots and costs are made of
 
 
 def calls_table(counts: Counts) -> str:
@@ -37,23 +42,55 @@ def calls_table(counts: Counts) -> str:
 
 
 def timing_table(comparisons: Iterable[Comparison], repetitions: Repetitions) -> str:
-    """What the registry takes beside a bare function."""
+    """What the registry takes beside a bare function, and beside one that imports the same libraries."""
     rows = [
         (
+            one.operation.title,
             one.measure,
-            one.kind.title,
-            _milliseconds(one.bare),
-            _milliseconds(one.registry),
-            f"{one.ratio:.2f}",
-            f"{one.budget}, {_met(one.ratio <= one.budget)}",
+            _milliseconds(one.spreads[BARE]),
+            f"{one.ratio(LIBRARIES):.2f}",
+            _milliseconds(one.spreads[REGISTRY]),
+            f"{one.ratio(REGISTRY):.2f}",
+            f"{one.ratio(TRACED):.2f}",
+            f"{one.budget}, {_met(one.ratio(TRACED) <= one.budget)}",
         )
         for one in comparisons
     ]
     about = (
-        f"`GET /models/{{id}}`: medians of {repetitions.warm} warm requests and of {repetitions.cold} cold starts, in "
-        "milliseconds, with their quartiles. Only the ratios mean something elsewhere."
+        f"Medians of {repetitions.warm} warm requests and of {repetitions.cold} cold starts, in milliseconds of the"
+        " processor, with their quartiles, and their ratios to the bare function. Only the ratios mean something"
+        " elsewhere."
     )
-    header = ("measure", "function", "bare", "registry", "ratio", "budget")
+    header = (
+        *("request", "measure", "bare", "libraries imported, ratio", "registry", "ratio", "ratio with X-Ray tracing"),
+        "budget",
+    )
+    return f"{about}\n\n{_table(header, rows)}"
+
+
+def scale_table(scaled: Sequence[Scaled]) -> str:
+    """What requests cost as the catalogue grows."""
+    first = {one.title: one for one in reversed(scaled)}
+    rows = [
+        (
+            one.title,
+            f"{one.size:,}",
+            str(len(one.calls)),
+            f"{one.read_units:,g}",
+            _milliseconds(Spread.of(one.seconds)),
+            f"{one.median / first[one.title].median:.2f}",
+            f"{one.ratio:.2f}",
+        )
+        for title in first
+        for one in scaled
+        if one.title == title
+    ]
+    about = (
+        f"Medians of {FEWEST_ROUNDS} to {SCALE_ROUNDS} requests, in milliseconds, with their quartiles; their ratio to"
+        " the smallest size, and to a function that makes the same calls with boto3. The store in memory reads the"
+        " whole partition for each Query."
+    )
+    header = ("request", "models, or versions", "calls", "read units", "registry", "to the smallest", "to boto3")
     return f"{about}\n\n{_table(header, rows)}"
 
 
@@ -137,11 +174,24 @@ def _half_and_most(seconds: Sequence[float]) -> str:
     return f"{1000 * hundredths[49]:.1f} / {1000 * hundredths[98]:.1f}"
 
 
-def write_page(text: str, begin: str = BEGIN, end: str = END) -> None:
-    """Replace what stands between two markers."""
+def keep(part: str, measured: Any) -> None:
+    """Have a part's measurements at hand for the pages that are made of them."""
+    MEASUREMENTS.write_text(json.dumps({**kept(), part: measured}, indent=1, sort_keys=True) + "\n")
+
+
+def kept() -> dict[str, Any]:
+    """What was measured last, by part."""
+    return dict(json.loads(MEASUREMENTS.read_text())) if MEASUREMENTS.exists() else {}
+
+
+def write_page(part: str, text: str) -> None:
+    """Replace what stands between the two markers of a part."""
     page = PAGE.read_text()
+    begin, end = f"<!-- {part}: `make bench` writes from here -->", f"<!-- {part}: to here -->"
     before, _, rest = page.partition(begin)
-    _, _, after = rest.partition(end)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"{PAGE} has no place for {part}.")
     PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 

@@ -1,19 +1,22 @@
-"""Warm CPU and cold start of the registry beside those of a bare function, interleaved in one run."""
+"""Warm CPU and cold start of the registry beside those of a bare function that makes the same calls of AWS."""
 
 import contextlib
+import json
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.containers import BARE, REGISTRY, TRACED, Container, Kind, Took, stub_dynamodb, unpack
-from tests.bench.operations import get_event
+from tests.bench.containers import BARE, LIBRARIES, REGISTRY, TRACED, Container, Kind, unpack
+from tests.bench.exchanges import Exchange, replayed
+from tests.bench.operations import COMPARED, Operation
 
-KINDS = (BARE, REGISTRY, TRACED)
+KINDS = (BARE, LIBRARIES, REGISTRY, TRACED)
 WARM_UP = 50
-Sample = dict[Kind, list[Took]]
+WARM_BUDGET, COLD_BUDGET = 1.5, 1.3
+Sample = dict[Kind, list[float]]
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,21 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, seconds: list[float]) -> "Spread":
+    def of(cls, seconds: Sequence[float]) -> "Spread":
         return cls(*statistics.quantiles(seconds, n=4, method="inclusive"))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one kind of function took beside the bare one, in one measure; `budget` is the ratio it may have."""
+    """What each kind of function took for an operation; `budget` is the ratio to the bare one that it may have."""
 
+    operation: Operation
     measure: str
-    kind: Kind
-    bare: Spread
-    registry: Spread
+    spreads: Mapping[Kind, Spread]
     budget: float
 
-    @property
-    def ratio(self) -> float:
-        return self.registry.median / self.bare.median
+    def ratio(self, kind: Kind) -> float:
+        return self.spreads[kind].median / self.spreads[BARE].median
 
 
 @dataclass(frozen=True)
@@ -52,49 +53,54 @@ class Repetitions:
     cold: int = 21
 
 
-def compare(package: Path, item: Mapping[str, Any], repetitions: Repetitions) -> list[Comparison]:
-    """Warm `GET /models/{id}` of this item, and the same as the first request to a new container."""
-    with tempfile.TemporaryDirectory() as directory, stub_dynamodb(item) as endpoint:
+def compare(
+    package: Path, exchanges: Mapping[str, Sequence[Exchange]], repetitions: Repetitions
+) -> Iterator[Comparison]:
+    """Each of COMPARED, warm, and as the first request to a new container."""
+    with tempfile.TemporaryDirectory() as directory:
         unpack(package, Path(directory))
-
-        def new_container(kind: Kind) -> Container:
-            return Container(kind, Path(directory), endpoint)
-
-        warm = _warm(new_container, repetitions.warm)
-        cold = _cold(new_container, repetitions.cold)
-    return [
-        *_compared("warm request, CPU", warm, lambda took: took.cpu, 1.5),
-        *_compared("cold start, elapsed", cold, lambda took: took.elapsed, 1.3),
-        *_compared("cold start, CPU", cold, lambda took: took.cpu, 1.3),
-    ]
+        for operation in COMPARED:
+            with containers(Path(directory), exchanges[operation.title]) as new_container:
+                warm = _warm(new_container, operation, repetitions.warm)
+                cold = _cold(new_container, operation, repetitions.cold)
+            yield _compared(operation, "warm, CPU", warm, WARM_BUDGET)
+            yield _compared(operation, "cold start, CPU", cold, COLD_BUDGET)
 
 
-def _warm(new_container: Callable[[Kind], Container], repetitions: int) -> Sample:
+@contextlib.contextmanager
+def containers(unpacked: Path, exchanges: Sequence[Exchange], **options: Any) -> Iterator[Callable[[Kind], Container]]:
+    """Makes containers, for which AWS answers as in these exchanges."""
+    calls = unpacked / "calls.json"
+    calls.write_text(json.dumps([one.as_json() for one in exchanges]))
+    with replayed(exchanges) as endpoint:
+        yield lambda kind: Container(kind, unpacked, endpoint, calls, **options)
+
+
+def _warm(new_container: Callable[[Kind], Container], operation: Operation, repetitions: int) -> Sample:
     with contextlib.ExitStack() as stack:
-        containers = {kind: stack.enter_context(contextlib.closing(new_container(kind))) for kind in KINDS}
-        for container in containers.values():
+        warm = {kind: stack.enter_context(contextlib.closing(new_container(kind))) for kind in KINDS}
+        for container in warm.values():
             for _ in range(WARM_UP):
-                container.invoke(get_event())
-        return _interleaved(repetitions, lambda kind: containers[kind].invoke(get_event()))
+                container.invoke(operation.event)
+        return _interleaved(repetitions, lambda kind: warm[kind].invoke(operation.event)["cpu"])
 
 
-def _cold(new_container: Callable[[Kind], Container], repetitions: int) -> Sample:
-    def first_request(kind: Kind) -> Took:
+def _cold(new_container: Callable[[Kind], Container], operation: Operation, repetitions: int) -> Sample:
+    def first_request(kind: Kind) -> float:
         with contextlib.closing(new_container(kind)) as container:
-            return container.invoke(get_event())
+            seconds: float = container.invoke(operation.event)["cpu"]
+            return seconds
 
     for kind in KINDS:
         first_request(kind)  # reads the files from the disk, once
     return _interleaved(repetitions, first_request)
 
 
-def _interleaved(repetitions: int, measure: Callable[[Kind], Took]) -> Sample:
+def _interleaved(repetitions: int, measure: Callable[[Kind], float]) -> Sample:
     """Every kind in turn, so that whatever else the machine does falls on all of them."""
     rounds = [{kind: measure(kind) for kind in KINDS} for _ in range(repetitions)]
     return {kind: [one[kind] for one in rounds] for kind in KINDS}
 
 
-def _compared(measure: str, sample: Sample, pick: Callable[[Took], float], budget: float) -> Iterator[Comparison]:
-    spreads = {kind: Spread.of([pick(took) for took in sample[kind]]) for kind in KINDS}
-    for kind in (REGISTRY, TRACED):
-        yield Comparison(measure, kind, spreads[BARE], spreads[kind], budget)
+def _compared(operation: Operation, measure: str, sample: Sample, budget: float) -> Comparison:
+    return Comparison(operation, measure, {kind: Spread.of(seconds) for kind, seconds in sample.items()}, budget)
