@@ -41,6 +41,9 @@ _ALIAS_PREFIX = f"/restapis/{API_ALIAS}/"
 _PATIENCE_SECONDS = 600.0
 _GRACE_SECONDS = 1.0
 _COPY_ATTEMPTS = 5
+# A function starts a process for each request that finds all others busy, and asks us in turn; dozens at once bring a
+# machine to a stop, and take the last of the emulator's threads, so that nobody is answered. On AWS each has a machine.
+_REQUESTS_AT_ONCE = max(8, 4 * (os.cpu_count() or 1))
 
 
 class DurableEmulator:
@@ -51,6 +54,7 @@ class DurableEmulator:
         self._journal = Journal(data_dir / "journal")
         self._tables = DurableTables(dynamodb, self._journal, self._save_tables, give_up)
         self._before_stop: tuple[object, int] = (None, 0)
+        self._places = asyncio.Semaphore(_REQUESTS_AT_ONCE)
         self.queues = LastingQueues(sqs, lambda_svc)
         self.queues.install()
 
@@ -59,8 +63,12 @@ class DurableEmulator:
             await self._live(scope, receive, send)
         elif scope.get("path") == CHECKPOINT_PATH and scope["method"] == "POST":
             await self._checkpoint(send)
+        elif scope.get("path", "").startswith(_ALIAS_PREFIX):
+            received = await _received(receive)
+            async with self._places:
+                await ministack.app(_addressed(scope), received, send)
         else:
-            await ministack.app(_addressed(scope), receive, send)
+            await ministack.app(scope, receive, send)
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
         troubles = _Troubles()
@@ -116,14 +124,25 @@ class DurableEmulator:
         await send({"type": "http.response.body", "body": b""})
 
 
+async def _received(receive: Receive) -> Receive:
+    """The request once all of its body is here: who sends slowly takes no place of another meanwhile."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    messages.reverse()
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
+
+
 def _addressed(scope: Message) -> Message:
     """The request with the alias in its path replaced by the id that the API has now.
 
     A deployment that changes the definition of the API creates it anew. (The emulator can be told an id,
     but cannot deploy such an API a second time.)
     """
-    if not scope.get("path", "").startswith(_ALIAS_PREFIX):
-        return scope
     apis = [api for api in apigateway_v1._rest_apis.all_values() if api["name"] == STACK]
     if not apis:
         return scope

@@ -3,6 +3,7 @@
 Without arguments all parts. `check` compares what is counted with tests/bench/baseline.json, which `baseline` writes.
 """
 
+import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +13,11 @@ from tests.bench.check import counted, differences, read_baseline, write_baselin
 from tests.bench.mlflow_rates import compare_rates
 from tests.bench.operations import count_calls, record_compared
 from tests.bench.report import (
-    PAGE,
+    PAGES,
     calls_table,
+    cost_table,
     keep,
+    kept,
     rates_table,
     scale_table,
     timing_table,
@@ -41,7 +44,7 @@ def main() -> None:
             text = PARTS[name](package)
             print(text)
             write_page(name, text)
-        say(f"Written to {PAGE}.")
+        say(f"Written to {', '.join(map(str, PAGES))}.")
 
 
 def check(package: Path) -> None:
@@ -83,12 +86,19 @@ def measure_peers(package: Path) -> str:
         return rates_table(compare_rates(stack, url, say))
 
 
+def compute_cost(package: Path) -> str:
+    template = json.loads((package / "template.json").read_text())
+    alarms = sum(one["Type"] == "AWS::CloudWatch::Alarm" for one in template["Resources"].values())
+    return cost_table(kept()["calls"], alarms)
+
+
 PARTS = {
     "calls": measure_calls,
     "floor": measure_floor,
     "scale": measure_growth,
     "uploads": measure_uploads,
     "peers": measure_peers,
+    "cost": compute_cost,
 }
 
 

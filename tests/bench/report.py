@@ -3,11 +3,12 @@
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.bench.containers import BARE, LIBRARIES, REGISTRY, TRACED
+from tests.bench.cost import PRICES_OF, TEAMS, alternatives, bill
 from tests.bench.mlflow_rates import CLIENTS, REQUESTS_A_CLIENT, ROUNDS, Rates
 from tests.bench.operations import CATALOGUE_SIZE, Counted, Counts
 from tests.bench.scale import FEWEST_ROUNDS, Scaled
@@ -16,7 +17,7 @@ from tests.bench.timing import Comparison, Repetitions, Spread
 from tests.bench.transfers import DOWNLOAD_ROUNDS, FILE_BYTES, TARGET_RATIO, UPLOAD_ROUNDS, Transfers, UploadStep
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGE = DOCS / "performance.md"
+PAGES = (DOCS / "performance.md", DOCS / "cost.md")
 MEASUREMENTS = DOCS / "measurements.json"  # what plots and costs are made of
 
 
@@ -174,6 +175,21 @@ def _half_and_most(seconds: Sequence[float]) -> str:
     return f"{1000 * hundredths[49]:.1f} / {1000 * hundredths[98]:.1f}"
 
 
+def cost_table(counts: Mapping[str, Any], alarms: int) -> str:
+    """What a month costs three teams, item by item, beside machines that are always on."""
+    bills = [bill(team, counts, alarms) for team in TEAMS]
+    always_on = alternatives()
+    rows = [(item, *(_dollars(one[item]) for one in bills)) for item in bills[0]]
+    rows.append(("**the registry, together**", *(f"**{_dollars(sum(one.values()))}**" for one in bills)))
+    rows += [(name, *(_dollars(price) for _ in bills)) for name, price in always_on.items()]
+    header = ("dollars a month", *(f"{team.models:,} models, {team.reads:,} reads a day" for team in TEAMS))
+    return f"Prices: {PRICES_OF}.\n\n{_table(header, rows)}"
+
+
+def _dollars(amount: float) -> str:
+    return f"{amount:,.2f}"
+
+
 def keep(part: str, measured: Any) -> None:
     """Have a part's measurements at hand for the pages that are made of them."""
     MEASUREMENTS.write_text(json.dumps({**kept(), part: measured}, indent=1, sort_keys=True) + "\n")
@@ -185,14 +201,15 @@ def kept() -> dict[str, Any]:
 
 
 def write_page(part: str, text: str) -> None:
-    """Replace what stands between the two markers of a part."""
-    page = PAGE.read_text()
+    """Replace what stands between the two markers of a part, on the page that has them."""
     begin, end = f"<!-- {part}: `make bench` writes from here -->", f"<!-- {part}: to here -->"
-    before, _, rest = page.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise ValueError(f"{PAGE} has no place for {part}.")
-    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+    for page in PAGES:
+        before, _, rest = page.read_text().partition(begin)
+        _, found, after = rest.partition(end)
+        if found:
+            page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+            return
+    raise ValueError(f"No page has a place for {part}.")
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

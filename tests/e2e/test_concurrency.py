@@ -82,6 +82,12 @@ def objects_named(api: Api, file_name: str) -> list[str]:
     ]
 
 
+def test_more_clients_than_the_emulator_has_threads_are_all_served(api: Api) -> None:
+    answers = at_once(96, lambda _: requests.get(f"{api.stack.url}/health?deep=true", timeout=300))
+
+    assert statuses(answers) == {200: 96}
+
+
 def test_of_32_clients_that_register_the_same_model_one_wins(api: Api):
     name = unique("race")
     file_name = f"{name}.zip"
