@@ -4,18 +4,20 @@ Without arguments all parts. `check` compares what is counted with tests/bench/b
 """
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from infra.package import packaged
+from infra.package import ROOT, packaged
 from tests.bench.check import counted, differences, read_baseline, write_baseline
+from tests.bench.crowd import measure_crowd
 from tests.bench.mlflow_rates import compare_rates
 from tests.bench.operations import count_calls, record_compared
 from tests.bench.report import (
-    PAGES,
     calls_table,
     cost_table,
+    crowd_table,
     keep,
     kept,
     rates_table,
@@ -30,6 +32,8 @@ from tests.bench.timing import Repetitions, compare
 from tests.bench.transfers import compare_transfers, count_upload_calls, running_stack
 from tests.mlflow.server import running_server
 
+MLFLOW_PYTHON = ROOT / ".venv-mlflow/bin/python"  # where Matplotlib is
+
 
 def main() -> None:
     say("Packaging ...")
@@ -37,20 +41,21 @@ def main() -> None:
     asked = sys.argv[1:] or list(PARTS)
     if asked == ["check"]:
         check(package)
-    elif asked == ["baseline"]:
-        write_baseline(counted(package))
-    else:
-        for name in asked:
+        return
+    for name in asked:
+        if name == "baseline":
+            write_baseline(counted(package))
+        else:
             text = PARTS[name](package)
             print(text)
             write_page(name, text)
-        say(f"Written to {', '.join(map(str, PAGES))}.")
+            say(f"Written: {name}.")
 
 
 def check(package: Path) -> None:
     """Ends the program with 1 if what is counted is not what it was."""
     if found := differences(counted(package), read_baseline()):
-        sys.exit("\n".join([*found, "If that is meant: .venv/bin/python -m tests.bench baseline"]))
+        sys.exit("\n".join([*found, "If that is meant: .venv/bin/python -m tests.bench baseline calls cost"]))
 
 
 def measure_calls(_: Path) -> str:
@@ -69,6 +74,7 @@ def measure_floor(package: Path) -> str:
 def measure_growth(_: Path) -> str:
     scaled = list(measure_scale(say))
     keep("scale", [one.summary for one in scaled])
+    subprocess.run([MLFLOW_PYTHON, Path(__file__).with_name("plots.py")], check=True)
     return scale_table(scaled)
 
 
@@ -86,6 +92,11 @@ def measure_peers(package: Path) -> str:
         return rates_table(compare_rates(stack, url, say))
 
 
+def measure_many(package: Path) -> str:
+    with running_stack(package) as stack:
+        return crowd_table(measure_crowd(stack, say))
+
+
 def compute_cost(package: Path) -> str:
     template = json.loads((package / "template.json").read_text())
     alarms = sum(one["Type"] == "AWS::CloudWatch::Alarm" for one in template["Resources"].values())
@@ -98,6 +109,7 @@ PARTS = {
     "scale": measure_growth,
     "uploads": measure_uploads,
     "peers": measure_peers,
+    "crowd": measure_many,
     "cost": compute_cost,
 }
 

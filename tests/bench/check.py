@@ -1,6 +1,6 @@
 """What is counted, held to tests/bench/baseline.json: AWS calls and capacity of each request, what a container loads.
 
-Counts do not depend on the machine. Whoever changes them says so, by `python -m tests.bench baseline`.
+Counts do not depend on the machine. Whoever changes them says so, by `python -m tests.bench baseline calls cost`.
 """
 
 import json

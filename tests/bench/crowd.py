@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import random
-import statistics
 import tempfile
 import threading
 import time
@@ -142,7 +141,3 @@ def _watched(served: Served, times: list[float]) -> Iterator[None]:
         served.errors.append(repr(exc)[:200])
     else:
         times.append(time.perf_counter() - started)
-
-
-def percentile(seconds: list[float], hundredth: int) -> float:
-    return statistics.quantiles(seconds, n=100, method="inclusive")[hundredth - 1]

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.bench.containers import BARE, LIBRARIES, REGISTRY, TRACED
 from tests.bench.cost import PRICES_OF, TEAMS, alternatives, bill
+from tests.bench.crowd import Served
 from tests.bench.mlflow_rates import CLIENTS, REQUESTS_A_CLIENT, ROUNDS, Rates
 from tests.bench.operations import CATALOGUE_SIZE, Counted, Counts
 from tests.bench.scale import FEWEST_ROUNDS, Scaled
@@ -173,6 +174,30 @@ def rates_table(rates: Iterable[Rates]) -> str:
 def _half_and_most(seconds: Sequence[float]) -> str:
     hundredths = statistics.quantiles(seconds, n=100, method="inclusive")
     return f"{1000 * hundredths[49]:.1f} / {1000 * hundredths[98]:.1f}"
+
+
+def crowd_table(phases: Iterable[Served]) -> str:
+    """Many clients at once."""
+    rows = [
+        (
+            one.title,
+            f"{one.elapsed:.0f}",
+            kind,
+            f"{len(seconds):,}",
+            f"{len(seconds) / one.elapsed:.1f}",
+            _half_and_most(seconds),
+            f"{len(one.errors)} of all",
+            f"{len(one.lost)} of {len(one.written):,}",
+        )
+        for one in phases
+        for kind, seconds in (("reads", one.reads), ("writes", one.writes), ("uploads", one.uploads))
+        if seconds
+    ]
+    header = (
+        *("clients", "seconds", "requests", "answered", "a second", "milliseconds, p50 / p99"),
+        *("errors", "acknowledged and lost"),
+    )
+    return _table(header, rows)
 
 
 def cost_table(counts: Mapping[str, Any], alarms: int) -> str:

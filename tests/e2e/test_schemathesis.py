@@ -22,7 +22,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-import app  # noqa: F401 - it says which surfaces there are
 from chalicelib.routing import surfaces
 from tests.conftest import ARCHIVE
 from tests.e2e.strict_stack import Api

@@ -8,7 +8,6 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-import app  # noqa: F401 - with it, every class of errors is there
 from chalicelib.geti import asking  # noqa: F401 - which is loaded late
 from chalicelib.geti.errors import GetiBusy, GetiError, GetiGone, GetiMisconfigured
 from chalicelib.geti.trying import Unfit, Unready
@@ -17,6 +16,7 @@ from chalicelib.registry.audit import Action
 from chalicelib.registry.checkpointing import Checkpointed
 from chalicelib.registry.errors import RegistryError
 from chalicelib.registry.sweeping import Swept
+from chalicelib.routing import surfaces
 from tests.conftest import ROOT
 from tests.log_lines import FIELDS, LINES, SCHEMA
 
@@ -97,6 +97,7 @@ def every(kind: type) -> Iterator[type]:
 
 
 def test_the_schema_knows_every_outcome_action_and_kind_of_actor() -> None:
+    surfaces()  # with them, every class of errors is there
     codes = {kind.code for kind in [RegistryError, *every(RegistryError)] if kind.__module__.startswith("chalicelib")}  # type: ignore[attr-defined]
     codes -= {Unfit.code, Unready.code}  # of imports, which no request waits for
     # Those of Geti are told as they are, but for three that are told as errors of ours.

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import app  # noqa: F401 - it says which surfaces there are
 from chalicelib.geti.states import Import, ImportedModel
 from chalicelib.registry.access import Access, Actor, Project, Role
 from chalicelib.registry.models import Draft

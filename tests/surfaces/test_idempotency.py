@@ -10,7 +10,6 @@ import boto3
 import pytest
 from chalice.test import HTTPResponse
 
-import app  # noqa: F401 - it says which surfaces there are
 from chalicelib.registry.access import Access, Actor
 from chalicelib.routing import surfaces
 from chalicelib.wiring import authentication, granting, outcomes
