@@ -65,6 +65,9 @@ class Routes(MutableMapping[str, dict[str, Route]]):
         self._register(self._surface_of.get(path))
         return self._known.setdefault(path, {})
 
+    def __contains__(self, path: object) -> bool:
+        return path in self._surface_of
+
     def __setitem__(self, path: str, routes: dict[str, Route]) -> None:
         self._known[path] = routes
 

@@ -7,7 +7,9 @@ and an item that is to be updated is first replaced by a copy of its own.
 import copy
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from moto.dynamodb.models import DynamoDBBackend
@@ -15,11 +17,25 @@ from moto.dynamodb.models.dynamo_type import DynamoType, Item
 from moto.dynamodb.models.table import Table
 
 _update = DynamoDBBackend.update_item
+_query = Table.query
+_INDEX_NAME = 6  # its place among the arguments behind the hash key
 
 
-def have_quick_transactions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Table, "__deepcopy__", _copied, raising=False)
-    patch.setattr(DynamoDBBackend, "update_item", _update_a_copy)
+def have_quick_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Table, "__deepcopy__", _copied, raising=False)
+    monkeypatch.setattr(DynamoDBBackend, "update_item", _update_a_copy)
+
+
+def have_quick_queries() -> AbstractContextManager[object]:
+    """While this lasts, a Query of a table looks through one partition, and not through the whole table for it."""
+    return patch.object(Table, "query", _query_a_partition)
+
+
+def _query_a_partition(table: Table, hash_key: DynamoType, *arguments: Any, **options: Any) -> Any:
+    if arguments[_INDEX_NAME] is None:
+        table = copy.copy(table)
+        table.items = defaultdict(dict, {hash_key: table.items.get(hash_key, {})})
+    return _query(table, hash_key, *arguments, **options)
 
 
 def _copied(table: Table, _: object) -> Table:

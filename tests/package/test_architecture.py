@@ -143,6 +143,12 @@ def test_a_request_loads_no_surface_but_its_own() -> None:
     }
 
 
+def test_a_path_that_nobody_answers_is_no_route() -> None:
+    code = "from app import app; print('/models' in app.routes, '/modelz' in app.routes, '/modelz' in list(app.routes))"
+
+    assert cold_start(code).split() == ["True", "False", "False"]
+
+
 def test_each_surface_has_the_paths_that_it_is_found_by() -> None:
     code = """
 from chalice import Chalice
