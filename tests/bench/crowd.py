@@ -20,7 +20,7 @@ from tests.conftest import zip_of
 from tests.stack import Stack
 
 CLIENTS, UPLOADERS = 64, 16
-ALONE_SECONDS, BESIDE_SECONDS = 300, 120
+ALONE_SECONDS, BESIDE_SECONDS = 60, 40
 WRITES = 0.1
 NAMES = 50
 UPLOAD_BYTES = 8 * 1024**2

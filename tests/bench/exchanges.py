@@ -107,6 +107,11 @@ def replayed(exchanges: Sequence[Exchange]) -> Iterator[str]:
             kept = ("etag", "x-amz-version-id", "x-amz-checksum-sha256")
             self._answer(known, {name: value for name, value in known.headers.items() if name.lower() in kept})
 
+        def handle_expect_100(self) -> bool:
+            proceed = super().handle_expect_100()
+            self.wfile.flush()  # or the client waits for a second
+            return proceed
+
         def _answer(self, known: Exchange, headers: Mapping[str, str]) -> None:
             self.send_response(known.status)
             for name, value in {**headers, "Content-Length": str(len(known.body))}.items():

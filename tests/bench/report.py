@@ -72,7 +72,9 @@ def timing_table(comparisons: Iterable[Comparison], repetitions: Repetitions) ->
 
 def scale_table(scaled: Sequence[Scaled]) -> str:
     """What requests cost as the catalogue grows."""
-    first = {one.title: one for one in reversed(scaled)}
+    first: dict[str, Scaled] = {}
+    for one in scaled:
+        first.setdefault(one.title, one)
     rows = [
         (
             one.title,
@@ -186,7 +188,7 @@ def crowd_table(phases: Iterable[Served]) -> str:
             f"{len(seconds):,}",
             f"{len(seconds) / one.elapsed:.1f}",
             _half_and_most(seconds),
-            f"{len(one.errors)} of all",
+            str(len(one.errors)),
             f"{len(one.lost)} of {len(one.written):,}",
         )
         for one in phases
@@ -252,5 +254,9 @@ def _met(is_met: bool) -> str:
 
 
 def _milliseconds(spread: Spread) -> str:
-    low, median, high = (f"{1000 * seconds:.3g}" for seconds in (spread.low, spread.median, spread.high))
+    low, median, high = (_of_three_digits(1000 * seconds) for seconds in (spread.low, spread.median, spread.high))
     return f"{median} ({low}–{high})"
+
+
+def _of_three_digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

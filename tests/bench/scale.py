@@ -12,20 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import quote
 
 import boto3
 
 from chalicelib.store import search
 from tests.bench.aws_calls import Call, Recorder
 from tests.bench.exchanges import Exchange, recording
-from tests.bench.operations import TABLES, Operation, answered, api_event, aws_in_memory, registration
+from tests.bench.operations import METADATA, TABLES, Operation, answered, api_event, aws_in_memory, registration
 from tests.bench.seeding import seed_models, seed_versions, seeded_id, seeded_name
 from tests.conftest import forget_what_was_made, template_resource
 from tests.quick_moto import have_quick_queries
 
-SIZES = (100, 1_000, 10_000, 100_000)
+SIZES = (100, 1_000, 10_000)
 VERSIONS = (10, 5_000)
-ROUNDS, FEWEST_ROUNDS, LONGEST_SECONDS = 31, 5, 8
+ROUNDS, FEWEST_ROUNDS, LONGEST_SECONDS = 31, 5, 5
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _read(title: str, target: str, status: int = 200) -> Operation:
     return Operation(title, api_event("GET", target.partition("?")[0], target), status, 0)
 
 
-OF_A_NAME = _read("versions of a name, page of 100", "/registered-models?name=dog")
+OF_A_NAME = _read("versions of a name, page of 100", f"/registered-models?name={quote(METADATA['project_name'])}.dog")
 
 
 def _measured(operation: Operation, size: int) -> Scaled:

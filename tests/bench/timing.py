@@ -49,8 +49,8 @@ class Comparison:
 class Repetitions:
     """How often each kind of function is asked."""
 
-    warm: int = 300
-    cold: int = 21
+    warm: int = 150
+    cold: int = 9
 
 
 def compare(
